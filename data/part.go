@@ -1,0 +1,117 @@
+package data
+
+import "fmt"
+
+// Part is a number of documents as tokens.
+type Part struct {
+	Name   string // train, val, test or all
+	source string // for errors
+	tokens tokens
+	bounds []int // document d holds tokens bounds[d] to bounds[d+1]
+	bytes  int64
+}
+
+func newPart(source, name string, tok Tokenizer, docs []document) *Part {
+	p := &Part{Name: name, source: source, bounds: make([]int, 1, len(docs)+1)}
+	for _, doc := range docs {
+		p.bytes += int64(len(doc.text))
+		p.tokens.append(tok, doc.text)
+		p.bounds = append(p.bounds, p.tokens.len())
+	}
+	return p
+}
+
+// Documents is how many documents the part has.
+func (p *Part) Documents() int { return len(p.bounds) - 1 }
+
+// Tokens is how many tokens it has.
+func (p *Part) Tokens() int { return p.tokens.len() }
+
+// Bytes is the size of its text in bytes.
+func (p *Part) Bytes() int64 { return p.bytes }
+
+// BytesPerToken is the mean size of a token. A loss in nats a token divided by ln 2 and by this is bits per byte.
+func (p *Part) BytesPerToken() float64 { return float64(p.bytes) / float64(p.tokens.len()) }
+
+// Document returns the tokens of document d.
+func (p *Part) Document(d int) []int32 {
+	ids := make([]int32, p.bounds[d+1]-p.bounds[d])
+	p.tokens.copy(ids, p.bounds[d])
+	return ids
+}
+
+// targets is how many tokens have one before them in their document.
+func (p *Part) targets() int {
+	n := 0
+	for d := range p.Documents() {
+		n += max(0, p.bounds[d+1]-p.bounds[d]-1)
+	}
+	return n
+}
+
+// longest is the size of the longest document in tokens.
+func (p *Part) longest() int {
+	n := 0
+	for d := range p.Documents() {
+		n = max(n, p.bounds[d+1]-p.bounds[d])
+	}
+	return n
+}
+
+// checkLength refuses a sequence length that no document fills.
+func (p *Part) checkLength(t int) error {
+	if t < 1 {
+		return &Error{Kind: ErrTooShort, Path: p.source, What: fmt.Sprintf("sequence_length is %d", t), Fix: "set train.sequence_length to 1 or more", Largest: p.longest() - 1}
+	}
+	if n := p.longest(); n < t+1 {
+		return &Error{Kind: ErrTooShort, Path: p.source, Largest: n - 1,
+			What: fmt.Sprintf("too short for sequence_length %d: the longest document of its %s part has %d tokens", t, p.Name, n),
+			Fix:  fmt.Sprintf("set train.sequence_length to at most %d or give more text", n-1)}
+	}
+	return nil
+}
+
+// Batch is what a model reads in one pass.
+type Batch struct {
+	B, T    int
+	IDs     []int32 // [B,T]
+	Targets []int32 // [B,T], the token after each; -1 where nothing is to be predicted
+	Lens    []int32 // [B], tokens of each row that are not padding; 0 for a row that is padding as a whole
+}
+
+// NewBatch returns a batch to fill.
+func NewBatch(b, t int) *Batch {
+	return &Batch{B: b, T: t, IDs: make([]int32, b*t), Targets: make([]int32, b*t), Lens: make([]int32, b)}
+}
+
+// Scored is how many targets the batch has.
+func (b *Batch) Scored() int {
+	n := 0
+	for _, t := range b.Targets {
+		if t >= 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// fill writes row r: inputs are tokens start to end-1 of the part, targets start+1 to end; those up to index from have no
+// target. end is at most the last token of the document.
+func (b *Batch) fill(r int, p *Part, start, end, from int) {
+	ids, targets := b.IDs[r*b.T:(r+1)*b.T], b.Targets[r*b.T:(r+1)*b.T]
+	n := end - start
+	p.tokens.copy(ids[:n], start)
+	p.tokens.copy(targets[:n], start+1)
+	for i := range min(n, max(0, from-start)) {
+		targets[i] = -1
+	}
+	b.pad(r, n)
+}
+
+// pad makes everything from column n of row r padding.
+func (b *Batch) pad(r, n int) {
+	for i := r*b.T + n; i < (r+1)*b.T; i++ {
+		b.IDs[i], b.Targets[i] = 0, -1
+	}
+	b.Lens[r] = int32(n)
+}

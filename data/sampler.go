@@ -1,0 +1,91 @@
+package data
+
+import "sort"
+
+// freePhase is the number of sequences from which a document gives up one of them so that it may be cut anywhere.
+const freePhase = 8
+
+// Sampler is the endless, shuffled sequence of training examples: example number p is a pure function of (part, T, seed, p).
+// Nothing is drawn in order, so to resume is to go on with the number.
+//
+// Epoch e holds the examples e*N to (e+1)*N-1. Each document gives as many windows of T inputs as it holds, end to end, from an offset
+// that is drawn anew for each epoch, so that over the epochs every token is seen at every place; a document shorter than T
+// gives one padded example. A document of 8 windows or more gives one less than it holds, which leaves the offset free.
+type Sampler struct {
+	part *Part
+	t    int
+	seed uint64
+	docs []int // documents with something to predict
+	ends []int // ends[k]: examples of docs[:k+1]
+
+	epoch int64 // the one that order belongs to
+	order permutation
+}
+
+// Sampler returns the training examples of a part. It fills batches from one goroutine at a time.
+//
+// Errors: ErrTooShort with the largest valid length, if no document fills a sequence of t inputs and their targets.
+func (p *Part) Sampler(t int, seed uint64) (*Sampler, error) {
+	if err := p.checkLength(t); err != nil {
+		return nil, err
+	}
+	s := &Sampler{part: p, t: t, seed: seed, epoch: -1}
+	n := 0
+	for d := range p.Documents() {
+		if k := sequences(p.bounds[d+1]-p.bounds[d], t); k > 0 {
+			n += k
+			s.docs = append(s.docs, d)
+			s.ends = append(s.ends, n)
+		}
+	}
+	return s, nil
+}
+
+// sequences is how many examples a document of size tokens gives in an epoch.
+func sequences(size, t int) int {
+	if size < 2 {
+		return 0
+	}
+	n := max(1, (size-1)/t)
+	if n >= freePhase {
+		n--
+	}
+	return n
+}
+
+// PerEpoch is the number N of examples in an epoch.
+func (s *Sampler) PerEpoch() int { return s.ends[len(s.ends)-1] }
+
+// T is the sequence length.
+func (s *Sampler) T() int { return s.t }
+
+// Fill writes the examples position to position+B-1. Cost: O(B·(T + log documents)), no allocation.
+func (s *Sampler) Fill(position int64, b *Batch) {
+	for r := range b.B {
+		start, end := s.example(position + int64(r))
+		b.fill(r, s.part, start, end, 0)
+	}
+}
+
+// example returns the first input and the last target of an example as indices of the part's tokens.
+func (s *Sampler) example(position int64) (start, end int) {
+	n := s.PerEpoch()
+	epoch, i := position/int64(n), int(position%int64(n))
+	if epoch != s.epoch {
+		s.epoch, s.order = epoch, newPermutation(n, hash(s.seed, uint64(epoch), 0))
+	}
+	i = s.order.at(i)
+	k := sort.SearchInts(s.ends, i+1)
+	first := 0
+	if k > 0 {
+		first = s.ends[k-1]
+	}
+	d := s.docs[k]
+	a, z := s.part.bounds[d], s.part.bounds[d+1]-1
+	if z-a <= s.t {
+		return a, z
+	}
+	slack := z - a - (s.ends[k]-first)*s.t
+	start = a + below(hash(s.seed, uint64(epoch), 1, uint64(d)), slack+1) + (i-first)*s.t
+	return start, start + s.t
+}

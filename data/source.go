@@ -1,0 +1,230 @@
+package data
+
+import (
+	"bufio"
+	"bytes"
+	"compress/bzip2"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxBytes bounds what one source may hold once it is unpacked, so that a small file cannot fill the memory.
+const maxBytes = 8 << 30
+
+// textExtensions are the names under which a file is taken as plain text; a file without extension is too.
+var textExtensions = []string{"", ".txt", ".text", ".md", ".rst", ".tex", ".xml", ".html", ".csv", ".tsv", ".log"}
+
+// folderExtensions are those that are read from a folder.
+var folderExtensions = []string{".txt", ".text"}
+
+// document is one text before it is cut into parts.
+type document struct {
+	name string
+	text []byte
+	part string // train, val or test where the source says so itself
+}
+
+// source is what was read from a path.
+type source struct {
+	name string
+	docs []document
+}
+
+// readSource reads a text file, a folder of text files or a jsonl file.
+func readSource(path, textField string) (*source, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fileError(path, err)
+	}
+	if info.IsDir() {
+		return readFolder(path)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, &Error{Kind: ErrFormat, Path: path, What: "neither a file nor a folder", Fix: "give a text file, a folder or a .jsonl file"}
+	}
+	ext, _ := extension(path)
+	if ext == ".jsonl" || ext == ".ndjson" {
+		return readJSONL(path, textField)
+	}
+	if !slices.Contains(textExtensions, ext) {
+		return nil, &Error{Kind: ErrFormat, Path: path, What: fmt.Sprintf("unknown extension %q", ext),
+			Fix: "use .txt (plain text) or .jsonl, also with .gz or .bz2, or a folder of .txt files"}
+	}
+	text, err := readText(path)
+	if err != nil {
+		return nil, err
+	}
+	return &source{name: path, docs: []document{{name: path, text: text}}}, nil
+}
+
+// readFolder reads every .txt file below a folder, in the order of their paths.
+func readFolder(root string) (*source, error) {
+	var paths []string
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return fileError(path, err)
+		}
+		if ext, _ := extension(path); entry.Type().IsRegular() && slices.Contains(folderExtensions, ext) {
+			paths = append(paths, path)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(paths) == 0 {
+		return nil, &Error{Kind: ErrEmpty, Path: root, What: "no .txt file in this folder or below", Fix: "put .txt, .txt.gz or .txt.bz2 files there"}
+	}
+	slices.SortFunc(paths, func(a, b string) int { return strings.Compare(filepath.ToSlash(a), filepath.ToSlash(b)) })
+	src := &source{name: root}
+	for _, path := range paths {
+		text, err := readText(path)
+		if errors.Is(err, ErrEmpty) {
+			continue // an empty file among others does no harm
+		}
+		if err != nil {
+			return nil, err
+		}
+		src.docs = append(src.docs, document{name: path, text: text})
+	}
+	if len(src.docs) == 0 {
+		return nil, &Error{Kind: ErrEmpty, Path: root, What: fmt.Sprintf("all %d .txt files are empty", len(paths)), Fix: "give files with text"}
+	}
+	return src, nil
+}
+
+// readText reads a plain or compressed text file and checks that it is text.
+func readText(path string) ([]byte, error) {
+	var text []byte
+	err := open(path, func(r io.Reader) (err error) {
+		text, err = readAll(path, r)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return text, checkText(path, text)
+}
+
+// extension returns the lower-case extension of a path without its compression, and the compression.
+func extension(path string) (ext, compression string) {
+	path = strings.ToLower(filepath.Base(path))
+	ext = filepath.Ext(path)
+	if ext == ".gz" || ext == ".bz2" {
+		return filepath.Ext(strings.TrimSuffix(path, ext)), ext
+	}
+	return ext, ""
+}
+
+// open calls read with the unpacked bytes of a file.
+func open(path string, read func(io.Reader) error) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fileError(path, err)
+	}
+	defer func() { _ = f.Close() }()
+	_, compression := extension(path)
+	return unpack(path, compression, f, read)
+}
+
+// unpack calls read with the bytes of r without their compression.
+func unpack(path, compression string, r io.Reader, read func(io.Reader) error) error {
+	torn := func(err error) error {
+		return &Error{Kind: ErrTorn, Path: path, What: fmt.Sprintf("damaged %s data (%v)", strings.TrimPrefix(compression, "."), err),
+			Fix: "fetch or pack the file again", Err: err}
+	}
+	switch compression {
+	case ".gz":
+		z, err := gzip.NewReader(bufio.NewReader(r))
+		if errors.Is(err, io.EOF) {
+			return emptyError(path)
+		}
+		if err != nil {
+			return torn(err)
+		}
+		return read(&unpacker{z, torn})
+	case ".bz2":
+		return read(&unpacker{bzip2.NewReader(bufio.NewReader(r)), torn})
+	}
+	return read(r)
+}
+
+// unpacker gives the errors of a decompressor their form.
+type unpacker struct {
+	r    io.Reader
+	torn func(error) error
+}
+
+func (u *unpacker) Read(p []byte) (int, error) {
+	n, err := u.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = u.torn(err)
+	}
+	return n, err
+}
+
+// readAll is io.ReadAll with a bound.
+func readAll(path string, r io.Reader) ([]byte, error) {
+	text, err := io.ReadAll(io.LimitReader(r, maxBytes+1))
+	if err != nil {
+		return nil, fileError(path, err)
+	}
+	if len(text) > maxBytes {
+		return nil, &Error{Kind: ErrTooLarge, Path: path, What: fmt.Sprintf("more than %d GiB of text", maxBytes>>30), Fix: "split it into files"}
+	}
+	return text, nil
+}
+
+// checkText refuses what is empty or not text: a NUL byte, or more than a tenth of the bytes outside valid UTF-8 (text in an
+// old 8-bit encoding passes, as bytes).
+func checkText(path string, text []byte) error {
+	if len(text) == 0 {
+		return emptyError(path)
+	}
+	if i := bytes.IndexByte(text, 0); i >= 0 {
+		return &Error{Kind: ErrBinary, Path: path, What: fmt.Sprintf("binary file (byte %d is 0)", i), Fix: "give text in UTF-8"}
+	}
+	if utf8.Valid(text) {
+		return nil
+	}
+	bad := 0
+	for rest := text; len(rest) > 0; {
+		r, size := utf8.DecodeRune(rest)
+		if r == utf8.RuneError && size == 1 {
+			bad++
+		}
+		rest = rest[size:]
+	}
+	if bad*10 > len(text) {
+		return &Error{Kind: ErrBinary, Path: path, What: fmt.Sprintf("binary file (%d %% of its bytes are not UTF-8)", 100*bad/len(text)), Fix: "give text in UTF-8"}
+	}
+	return nil
+}
+
+func emptyError(path string) error {
+	return &Error{Kind: ErrEmpty, Path: path, What: "the file is empty", Fix: "give a file with text"}
+}
+
+// fileError says in the form of this package why a path cannot be read.
+func fileError(path string, err error) error {
+	var own *Error
+	if errors.As(err, &own) {
+		return err
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return &Error{Kind: ErrMissing, Path: path, What: "no such file or folder", Fix: "check the path (it is relative to the current folder)", Err: err}
+	}
+	cause := err
+	if p := (*fs.PathError)(nil); errors.As(err, &p) {
+		cause = p.Err
+	}
+	return &Error{Kind: ErrRead, Path: path, What: fmt.Sprintf("cannot be read (%v)", cause), Fix: "check the file and its permissions", Err: err}
+}

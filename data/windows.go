@@ -1,0 +1,64 @@
+package data
+
+// Windows are the sequences of an evaluation, in order, each token predicted at most once.
+type Windows struct {
+	part   *Part
+	t      int
+	spans  []span
+	scored int64
+}
+
+// span is a window: inputs start to end-1, targets after index from up to end.
+type span struct{ start, end, from int }
+
+// PlainWindows cuts each document into windows of T inputs end to end, the last one as long as what is left. Every token but the first
+// of each document is predicted once, the first ones of a window from little context. This is the quick evaluation during training.
+func (p *Part) PlainWindows(t int) *Windows { return p.StridedWindows(t, t) }
+
+// StridedWindows moves a window of T inputs on by stride and predicts in each only what no window before did, so that every token but the
+// first of each document is predicted exactly once, from at least T-stride tokens before it once there are that many. The first token of
+// a document has nothing before it and is not predicted: it counts neither in Scored nor in Bytes. The last window is moved back to
+// end with the document, where stride < T.
+func (p *Part) StridedWindows(t, stride int) *Windows {
+	t = max(t, 1)
+	stride = min(max(stride, 1), t)
+	w := &Windows{part: p, t: t}
+	for d := range p.Documents() {
+		a, z := p.bounds[d], p.bounds[d+1]-1
+		for from, start := a, a; from < z; start += stride {
+			end := min(start+t, z)
+			if stride < t {
+				start = max(a, end-t)
+			}
+			w.spans = append(w.spans, span{start, end, from})
+			w.scored += int64(end - from)
+			from = end
+		}
+	}
+	return w
+}
+
+// Len is the number of windows.
+func (w *Windows) Len() int { return len(w.spans) }
+
+// T is the length of a window.
+func (w *Windows) T() int { return w.t }
+
+// Scored is the number of targets in all windows.
+func (w *Windows) Scored() int64 { return w.scored }
+
+// Bytes is the size of what is scored: exact for bytes, else by the mean size of a token. The sum of the losses in nats divided by
+// ln 2 and by this is bits per byte.
+func (w *Windows) Bytes() float64 { return float64(w.scored) * w.part.BytesPerToken() }
+
+// Fill writes the windows first to first+B-1; rows past the last window are padding.
+func (w *Windows) Fill(first int, b *Batch) {
+	for r := range b.B {
+		if first+r >= len(w.spans) {
+			b.pad(r, 0)
+			continue
+		}
+		s := w.spans[first+r]
+		b.fill(r, w.part, s.start, s.end, s.from)
+	}
+}
