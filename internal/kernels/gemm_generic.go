@@ -1,0 +1,80 @@
+package kernels
+
+import "unsafe"
+
+// gemmGeneric is the plain Go form of the kernels, the oracle of the others.
+func gemmGeneric[F Float]() gemmKernels[F] {
+	return gemmKernels[F]{
+		nr:       16,
+		strips:   [5]stripFn[F]{1: strip16Go[F]},
+		packRows: packRowsGo[F],
+		packT16:  packT16Go[F],
+	}
+}
+
+// strip16Go does 2 x 4 elements of C at a time: as many sums as plain Go keeps in registers.
+func strip16Go[F Float](m, k int, a *F, rsa, csa int, b *F, ldb int, c *F, ldc int, accum int) {
+	if m == 0 {
+		return
+	}
+	cs := unsafe.Slice(c, (m-1)*ldc+16)
+	if k == 0 {
+		for i := 0; i < m && accum == 0; i++ {
+			clear(cs[i*ldc : i*ldc+16])
+		}
+		return
+	}
+	as, bs := unsafe.Slice(a, (m-1)*rsa+(k-1)*csa+1), unsafe.Slice(b, (k-1)*ldb+16)
+	for i := 0; i < m; i += 2 {
+		second := min(i+1, m-1) // the last row of an odd m is done twice at once
+		for j := 0; j < 16; j += 4 {
+			var s [8]F
+			s = dot2x4(k, as[i*rsa:], as[second*rsa:], csa, bs[j:], ldb)
+			r0, r1 := cs[i*ldc+j:i*ldc+j+4], cs[second*ldc+j:second*ldc+j+4]
+			if accum != 0 {
+				for x := range 4 {
+					s[x] += r0[x]
+					s[x+4] += r1[x]
+				}
+			}
+			copy(r0, s[:4])
+			copy(r1, s[4:])
+		}
+	}
+}
+
+func dot2x4[F Float](k int, a0, a1 []F, csa int, b []F, ldb int) [8]F {
+	var s0, s1, s2, s3, t0, t1, t2, t3 F
+	for p, q := 0, 0; k > 0; k-- {
+		x, y, r := a0[p], a1[p], b[q:q+4:q+4]
+		s0 += x * r[0]
+		s1 += x * r[1]
+		s2 += x * r[2]
+		s3 += x * r[3]
+		t0 += y * r[0]
+		t1 += y * r[1]
+		t2 += y * r[2]
+		t3 += y * r[3]
+		p += csa
+		q += ldb
+	}
+	return [8]F{s0, s1, s2, s3, t0, t1, t2, t3}
+}
+
+func packRowsGo[F Float](k, np, width int, x *F, ldx int, dst *F, pstride int) {
+	xs, ds := unsafe.Slice(x, (k-1)*ldx+np*width), unsafe.Slice(dst, (np-1)*pstride+k*width)
+	for i := range k {
+		for p := range np {
+			copy(ds[p*pstride+i*width:][:width], xs[i*ldx+p*width:])
+		}
+	}
+}
+
+func packT16Go[F Float](k int, x *F, ldx int, dst *F, ldd int) {
+	xs, ds := unsafe.Slice(x, 15*ldx+k), unsafe.Slice(dst, (k-1)*ldd+16)
+	for j := range 16 {
+		for i, v := range xs[j*ldx : j*ldx+k] {
+			ds[i*ldd+j] = v
+		}
+	}
+}

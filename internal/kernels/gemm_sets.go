@@ -1,0 +1,28 @@
+package kernels
+
+// gemmKernels are the kernels of matrix products of a set. The assembly ones may be given the address of any element of a
+// slice; they touch exactly the elements that are named.
+type gemmKernels[F Float] struct {
+	// nr is the widest strip.
+	nr int
+	// strips, by width/16 (nil where the set has none; strips[1] and strips[nr/16] are always there):
+	// C[m x width] (+)= A[m x k] B[k x width], A with strides for rows and columns, B and C with row strides; k may be 0.
+	// A call is atomic to the scheduler, so keep m*k below about 64k.
+	strips [5]stripFn[F]
+	// packRows cuts k rows of np*width floats (width%16 == 0), ldx apart, into np panels [k][width], pstride apart; k, np > 0.
+	packRows func(k, np, width int, x *F, ldx int, dst *F, pstride int)
+	// packT16 transposes 16 rows of k floats (k%8 == 0, k > 0), ldx apart, into k rows of 16, ldd apart.
+	packT16 func(k int, x *F, ldx int, dst *F, ldd int)
+}
+
+type stripFn[F Float] func(m, k int, a *F, rsa, csa int, b *F, ldb int, c *F, ldc int, accum int)
+
+var gemm64 = gemmGeneric[float64]()
+
+// gemmOf returns the kernels for F: those of the set in use for float32, the generic ones for float64.
+func gemmOf[F Float]() *gemmKernels[F] {
+	if g, ok := any(&kn.gemm).(*gemmKernels[F]); ok {
+		return g
+	}
+	return any(&gemm64).(*gemmKernels[F])
+}

@@ -1,0 +1,21 @@
+//go:build amd64 && !noasm
+
+package kernels
+
+func gemmAVX2() gemmKernels[float32] {
+	return gemmKernels[float32]{
+		nr:       16,
+		strips:   [5]stripFn[float32]{1: strip16AVX2},
+		packRows: packRowsAVX2,
+		packT16:  packT16AVX2,
+	}
+}
+
+func gemmAVX512() gemmKernels[float32] {
+	return gemmKernels[float32]{
+		nr:       64,
+		strips:   [5]stripFn[float32]{1: strip16AVX512, 2: strip32AVX512, 4: strip64AVX512},
+		packRows: packRowsAVX512,
+		packT16:  packT16AVX512,
+	}
+}
