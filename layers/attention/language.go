@@ -1,0 +1,272 @@
+package attention
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// SyntaxError tells where a pattern expression is wrong.
+type SyntaxError struct {
+	Source string
+	Column int // 1-based, in bytes
+	Reason string
+}
+
+func (e *SyntaxError) Error() string {
+	return fmt.Sprintf("pattern %q, column %d: %s", e.Source, e.Column, e.Reason)
+}
+
+// word is a name of the pattern language.
+type word struct {
+	usage    string
+	min, max int  // number of arguments; max -1 is any
+	negative bool // whether arguments may be negative
+	build    func(a []int) (Pattern, error)
+}
+
+// words are the atoms of the language; causal and heads take patterns and are read by the parser itself.
+var words = map[string]word{
+	"full":    {"full", 0, 0, false, func([]int) (Pattern, error) { return Full{}, nil }},
+	"band":    {"band(left,right)", 2, 2, false, func(a []int) (Pattern, error) { return Band{Left: a[0], Right: a[1]}, nil }},
+	"dilated": {"dilated(left,right,gap)", 3, 3, false, newDilated},
+	"blocks":  {"blocks(size) or blocks(size,overlap)", 1, 2, false, newBlocks},
+	"global":  {"global(i,j,…)", 1, -1, true, func(a []int) (Pattern, error) { return NewGlobal(a...), nil }},
+}
+
+func newDilated(a []int) (Pattern, error) {
+	if a[2] < 1 {
+		return nil, fmt.Errorf("gap is %d; the smallest is 1 (no gap)", a[2])
+	}
+	return Dilated{Left: a[0], Right: a[1], Gap: a[2]}, nil
+}
+
+func newBlocks(a []int) (Pattern, error) {
+	if a[0] < 1 {
+		return nil, fmt.Errorf("block size is %d; the smallest is 1", a[0])
+	}
+	b := Blocks{Size: a[0]}
+	if len(a) == 2 {
+		b.Overlap = a[1]
+	}
+	return b, nil
+}
+
+// wordNames lists every name of the language, sorted.
+func wordNames() []string {
+	names := []string{"causal", "heads"}
+	for n := range words {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Parse reads a pattern expression. Atoms are full, band(left,right), dilated(left,right,gap), blocks(size[,overlap]) and
+// global(i,…); a + b is the union, a & b the intersection (which binds tighter), causal(a) drops later keys, heads(a; b; …)
+// gives one pattern for each head. Errors are of type *SyntaxError.
+func Parse(source string) (Pattern, error) {
+	p := &parser{source: source}
+	pattern, err := p.union()
+	if err == nil && p.peek() != 0 {
+		err = p.fail(p.at, "%s is left over; join patterns by + or &", p.here())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return pattern, nil
+}
+
+type parser struct {
+	source string
+	at     int
+}
+
+func (p *parser) fail(at int, format string, args ...any) error {
+	return &SyntaxError{p.source, at + 1, fmt.Sprintf(format, args...)}
+}
+
+// peek skips space and returns the next byte, 0 at the end.
+func (p *parser) peek() byte {
+	for p.at < len(p.source) && strings.IndexByte(" \t\r\n", p.source[p.at]) >= 0 {
+		p.at++
+	}
+	if p.at == len(p.source) {
+		return 0
+	}
+	return p.source[p.at]
+}
+
+// here names what stands at the current place.
+func (p *parser) here() string {
+	if p.peek() == 0 {
+		return "the end"
+	}
+	end := p.at
+	for end < len(p.source) && isWord(p.source[end]) {
+		end++
+	}
+	if end == p.at {
+		for _, r := range p.source[p.at:] {
+			return strconv.QuoteRune(r)
+		}
+	}
+	return strconv.Quote(p.source[p.at:end])
+}
+
+func isWord(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_'
+}
+
+func (p *parser) expect(c byte, why string) error {
+	if p.peek() != c {
+		return p.fail(p.at, "%q is missing before %s: %s", c, p.here(), why)
+	}
+	p.at++
+	return nil
+}
+
+func (p *parser) union() (Pattern, error) { return p.chain('+', p.intersection, Union) }
+
+func (p *parser) intersection() (Pattern, error) { return p.chain('&', p.term, Intersection) }
+
+// chain reads operands joined by one operator.
+func (p *parser) chain(operator byte, operand func() (Pattern, error), join func(a, b Pattern) (Pattern, error)) (Pattern, error) {
+	left, err := operand()
+	for err == nil && p.peek() == operator {
+		at := p.at
+		p.at++
+		var right Pattern
+		if right, err = operand(); err != nil {
+			return nil, err
+		}
+		if left, err = join(left, right); err != nil {
+			return nil, p.fail(at, "%v", err)
+		}
+	}
+	return left, err
+}
+
+// term reads an atom, causal(…), heads(…) or a bracket.
+func (p *parser) term() (Pattern, error) {
+	if p.peek() == '(' {
+		p.at++
+		inner, err := p.union()
+		if err != nil {
+			return nil, err
+		}
+		return inner, p.expect(')', "the bracket is open")
+	}
+	at := p.at
+	for p.at < len(p.source) && isWord(p.source[p.at]) {
+		p.at++
+	}
+	name := p.source[at:p.at]
+	switch name {
+	case "":
+		return nil, p.fail(at, "a pattern is missing before %s", p.here())
+	case "causal":
+		parts, err := p.patterns(name)
+		if err != nil {
+			return nil, err
+		}
+		if len(parts) != 1 {
+			return nil, p.fail(at, "causal takes one pattern, not %d", len(parts))
+		}
+		return Causal(parts[0]), nil
+	case "heads":
+		parts, err := p.patterns(name)
+		if err != nil {
+			return nil, err
+		}
+		all, err := Heads(parts...)
+		if err != nil {
+			return nil, p.fail(at, "%v", err)
+		}
+		return all, nil
+	}
+	w, ok := words[name]
+	if !ok {
+		names := wordNames()
+		return nil, p.fail(at, "there is no pattern %q; the nearest is %q (there are %s)", name, nearest(name, names), strings.Join(names, ", "))
+	}
+	args, err := p.numbers(name, w)
+	if err != nil {
+		return nil, err
+	}
+	pattern, err := w.build(args)
+	if err != nil {
+		return nil, p.fail(at, "%s: %v", name, err)
+	}
+	return pattern, nil
+}
+
+// patterns reads (a; b; …).
+func (p *parser) patterns(name string) ([]Pattern, error) {
+	if err := p.expect('(', name+" takes patterns in brackets"); err != nil {
+		return nil, err
+	}
+	var parts []Pattern
+	for {
+		part, err := p.union()
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, part)
+		if p.peek() != ';' {
+			return parts, p.expect(')', name+" is open")
+		}
+		p.at++
+	}
+}
+
+// numbers reads (1, 2, …), or nothing for a word without arguments.
+func (p *parser) numbers(name string, w word) ([]int, error) {
+	var args []int
+	open := p.at
+	if p.peek() == '(' {
+		p.at++
+		for p.peek() != ')' {
+			if len(args) > 0 {
+				if err := p.expect(',', "arguments of "+name+" are separated by commas"); err != nil {
+					return nil, err
+				}
+			}
+			k, err := p.number(name, w)
+			if err != nil {
+				return nil, err
+			}
+			args = append(args, k)
+		}
+		p.at++
+	}
+	if len(args) < w.min || w.max >= 0 && len(args) > w.max {
+		return nil, p.fail(open, "%s has %d arguments; write %s", name, len(args), w.usage)
+	}
+	return args, nil
+}
+
+func (p *parser) number(name string, w word) (int, error) {
+	p.peek()
+	at, what := p.at, p.here()
+	for p.at < len(p.source) && isWord(p.source[p.at]) {
+		p.at++
+	}
+	k, err := strconv.ParseInt(p.source[at:p.at], 10, 64)
+	switch {
+	case at == p.at || err != nil && !isRange(err):
+		return 0, p.fail(at, "%s is not a whole number; write %s", what, w.usage)
+	case err != nil || k > math.MaxInt32 || k < -math.MaxInt32:
+		return 0, p.fail(at, "%s is beyond %d", what, math.MaxInt32)
+	case k < 0 && !w.negative:
+		return 0, p.fail(at, "%d is negative; %s takes numbers from 0 on", k, name)
+	}
+	return int(k), nil
+}
+
+func isRange(err error) bool {
+	e, ok := err.(*strconv.NumError)
+	return ok && e.Err == strconv.ErrRange
+}
