@@ -1,0 +1,189 @@
+package kernels
+
+import "math"
+
+// countForward: phase 0 clears what no row of a gather index may reach, phase 1 has a task for each query tile.
+func (j *attnJob[F]) countForward(phase int) int {
+	switch {
+	case phase == 1:
+		return j.a.B * j.a.H * j.nq
+	case j.a.IndexQ != nil:
+		return j.a.B * j.a.H
+	}
+	return 0
+}
+
+func (j *attnJob[F]) runForward(worker, phase, task int) {
+	a := j.a
+	if phase == 0 {
+		tq, _ := a.tokens()
+		for t := range tq {
+			j.emptyRow(task/a.H, task%a.H, t, tq)
+		}
+		return
+	}
+	bh := task / j.nq
+	j.forwardTile(&j.ws[worker], bh/a.H, bh%a.H, task%j.nq)
+}
+
+// emptyRow writes the result of a token that reads no key.
+func (j *attnJob[F]) emptyRow(b, h, token, tq int) {
+	clear(j.a.O.at(b, h, token)[:j.a.DV])
+	j.a.LSE[(b*j.a.H+h)*tq+token] = F(math.Inf(-1))
+}
+
+// forwardTile computes 64 queries of one head. Scores are transposed, S^T = K Q^T: only Q is transposed, once for the tile, K
+// is read as it lies, and maximum and sum over the keys run along whole vectors of queries.
+func (j *attnJob[F]) forwardTile(w *attnSpace[F], b, h, i int) {
+	a, t, l := j.a, j.t, j.a.Layouts[j.layout(h)]
+	qs, ks := j.queries(b, h), j.keys(b, h)
+	n, valid := qs.tile(i)
+	if n > 0 {
+		q, ldq := j.load(&qs, &a.Q, b, h, i, n, valid, a.D, w.q, w.ldk, false)
+		t.transpose(n, a.D, q, ldq, j.scale2, w.qt)
+	}
+	for r := range w.m {
+		w.m[r], w.l[r] = -lowest[F](), 0
+	}
+	first := true
+	for e := l.Ptr[i]; e < l.Ptr[i+1] && n > 0; e++ {
+		x := j.keyTile(w, l, &ks, e)
+		if x.n == 0 {
+			continue
+		}
+		k, ldk := j.load(&ks, &a.K, b, h, x.t, x.n, x.valid, a.D, w.k, w.ldk, false)
+		v, ldv := j.load(&ks, &a.V, b, h, x.t, x.n, x.valid, a.DV, w.v, w.ldv, false)
+		j.scores(&x, a.D, k, ldk, w.qt, w.s)
+		if x.mask != nil {
+			t.mask(x.n, w.s, x.mask, F(math.Inf(-1)))
+		}
+		t.softmax(x.n, w.s, w.m, w.l, w.alpha)
+		if first && x.trim != nil {
+			clear(w.o)
+		} else if !first {
+			t.rescale(n, a.DV, w.alpha, w.o, w.ldv)
+		}
+		j.byQuery(&x, n, a.DV, w.s, v, ldv, w.o, w.ldv, !first)
+		first = false
+	}
+	j.finish(w, &qs, b, h, i, n, valid)
+}
+
+// finish writes O and LSE of a query tile.
+func (j *attnJob[F]) finish(w *attnSpace[F], qs *attnSide, b, h, i, n int, valid uint64) {
+	a, t := j.a, j.t
+	tq, _ := a.tokens()
+	for r := range n {
+		w.alpha[r] = 1 / w.l[r]
+	}
+	if qs.index == nil && n > 0 {
+		t.scaleRows(n, a.DV, w.o, w.ldv, w.alpha, a.O.at(b, h, i*Tile), a.O.Row)
+	}
+	lse := a.LSE[(b*a.H+h)*tq:]
+	for r := range min(Tile, a.TQ-i*Tile) {
+		token := i*Tile + r
+		if qs.index != nil {
+			if valid>>r&1 == 0 {
+				continue // cleared before
+			}
+			token = int(qs.index[token])
+		}
+		if r >= n || w.l[r] == 0 {
+			j.emptyRow(b, h, token, tq)
+			continue
+		}
+		if qs.index != nil {
+			t.scaleRows(1, a.DV, w.o[r*w.ldv:], w.ldv, w.alpha[r:], a.O.at(b, h, token), a.O.Row)
+		}
+		lse[token] = t.logSum(w.m[r], w.l[r])
+	}
+}
+
+// lowest is the running maximum of a query that has seen no key, negated: finite, because -Inf minus itself is NaN.
+func lowest[F Float]() F {
+	var x F
+	switch p := any(&x).(type) {
+	case *float32:
+		*p = math.MaxFloat32
+	case *float64:
+		*p = math.MaxFloat64
+	}
+	return x
+}
+
+// attnTile is a listed tile as a pass sees it.
+type attnTile struct {
+	t     int // key tile
+	n     int // keys up to the last one that exists for this example
+	valid uint64
+	mask  *[Tile]uint64 // nil: all n keys are visible to all queries
+	trim  *trim         // nil: nothing can be left out
+}
+
+// keyTile describes the tile listed as number e.
+func (j *attnJob[F]) keyTile(w *attnSpace[F], l *Layout, ks *attnSide, e int32) attnTile {
+	x := attnTile{t: int(l.Col[e])}
+	x.n, x.valid = ks.tile(x.t)
+	if id := l.Mask[e]; id >= 0 {
+		x.mask, x.trim = &l.Masks[id], &l.trims[id]
+	}
+	if x.valid != firstBits(x.n) { // gaps among gathered keys
+		for c := range x.n {
+			w.mask[c] = 0
+			if x.valid>>c&1 == 1 {
+				w.mask[c] = ^uint64(0)
+				if x.mask != nil {
+					w.mask[c] = x.mask[c]
+				}
+			}
+		}
+		x.mask = &w.mask
+	}
+	return x
+}
+
+// scores: s[key][query] = a[key] . qt[.][query] for a tile; what the trim bounds exclude is left as it was.
+func (j *attnJob[F]) scores(x *attnTile, d int, a []F, lda int, qt, s []F) {
+	t := j.t
+	if x.trim == nil {
+		t.gemm(x.n, Tile, d, a, lda, 1, qt, laneStride, s, Tile, false)
+		return
+	}
+	for q := 0; q < Tile; q += t.strip {
+		k0, k1 := Tile, 0
+		for g := q / 16; g < (q+t.strip)/16; g++ {
+			k0, k1 = min(k0, int(x.trim.keys[g][0])), max(k1, int(x.trim.keys[g][1]))
+		}
+		if k1 = min(k1, x.n); k0 < k1 {
+			t.gemm(k1-k0, t.strip, d, a[k0*lda:], lda, 1, qt[q:], laneStride, s[k0*Tile+q:], Tile, false)
+		}
+	}
+}
+
+// byQuery: out[query] (+)= sum over keys of s[key][query] y[key], for n queries and c channels. A trimmed tile always adds.
+func (j *attnJob[F]) byQuery(x *attnTile, n, c int, s, y []F, ldy int, out []F, ldo int, accumulate bool) {
+	if x.trim == nil {
+		j.t.gemm(n, c, x.n, s, 1, Tile, y, ldy, out, ldo, accumulate)
+		return
+	}
+	for g := 0; g*16 < n; g++ {
+		k0, k1 := int(x.trim.keys[g][0]), min(int(x.trim.keys[g][1]), x.n)
+		if k0 < k1 {
+			j.t.gemm(min(16, n-g*16), c, k1-k0, s[k0*Tile+g*16:], 1, Tile, y[k0*ldy:], ldy, out[g*16*ldo:], ldo, true)
+		}
+	}
+}
+
+// byKey: out[key] += sum over n queries of s[key][query] y[query], for c channels.
+func (j *attnJob[F]) byKey(x *attnTile, n, c int, s, y []F, ldy int, out []F, ldo int) {
+	if x.trim == nil {
+		j.t.gemm(x.n, c, n, s, Tile, 1, y, ldy, out, ldo, true)
+		return
+	}
+	for g := 0; g*16 < x.n; g++ {
+		q0, q1 := int(x.trim.queries[g][0]), min(int(x.trim.queries[g][1]), n)
+		if q0 < q1 {
+			j.t.gemm(min(16, x.n-g*16), c, q1-q0, s[g*16*Tile+q0:], Tile, 1, y[q0*ldy:], ldy, out[g*16*ldo:], ldo, true)
+		}
+	}
+}
