@@ -97,11 +97,6 @@ func Apply(op Op, in ...*Node) (*Node, error) {
 		return nil, fmt.Errorf("%s: %w", op.Name(), err)
 	}
 	a := &applied{Op: op, id: ids.Add(1), in: types, out: out}
-	ts := make([]hm.Type, 0, len(in)+1)
-	for _, n := range in {
-		ts = append(ts, n.Type())
-	}
-	a.typ = hm.NewFnType(append(ts, hmType(out))...)
 	n, err := gorgonia.ApplyOp(a, in...)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", op.Name(), err)
@@ -130,7 +125,9 @@ type applied struct {
 	id  uint32
 	in  []Type
 	out Type
-	typ hm.Type
+
+	of   *Node // the forward node whose gradient or rebuilt copy this is, see origin
+	role role
 }
 
 var (
@@ -139,7 +136,6 @@ var (
 )
 
 func (a *applied) Arity() int           { return len(a.in) }
-func (a *applied) Type() hm.Type        { return a.typ }
 func (a *applied) ReturnsPtr() bool     { return false }
 func (a *applied) CallsExtern() bool    { return false }
 func (a *applied) OverwritesInput() int { return -1 }
@@ -154,6 +150,15 @@ func (a *applied) WriteHash(h hash.Hash) {
 }
 
 func (a *applied) Hashcode() uint32 { return a.id }
+
+// Type is built for each call: Gorgonia puts what it gets into a pool of its own.
+func (a *applied) Type() hm.Type {
+	ts := make([]hm.Type, 0, len(a.in)+1)
+	for _, t := range a.in {
+		ts = append(ts, hmType(t))
+	}
+	return hm.NewFnType(append(ts, hmType(a.out))...)
+}
 
 func (a *applied) InferShape(...gorgonia.DimSizer) (tensor.Shape, error) {
 	return a.out.Shape.Clone(), nil

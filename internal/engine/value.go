@@ -27,9 +27,6 @@ func NewValue(t Type) Value {
 func Floats[F kernels.Float](v Value) []F {
 	switch v := v.(type) {
 	case *tensor.Dense:
-		if v.DataSize() == 0 {
-			return nil
-		}
 		if v.Dtype() == tensor.Float32 {
 			s := v.Float32s()
 			return *(*[]F)(unsafe.Pointer(&s))
