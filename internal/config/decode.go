@@ -63,7 +63,11 @@ type decoder struct {
 }
 
 func (d *decoder) fault(at int, path string, value any, want string) {
-	e := &FieldError{Path: path, Value: value, Want: want}
+	d.add(at, &FieldError{Path: path, Value: value, Want: want})
+}
+
+// add notes a fault with its place.
+func (d *decoder) add(at int, e *FieldError) {
 	if d.lines {
 		e.Line, e.Col = position(d.src, at)
 	}
@@ -127,6 +131,9 @@ func (d *decoder) own(n *node, v reflect.Value, path string) bool {
 	switch u := v.Addr().Interface().(type) {
 	case json.Unmarshaler:
 		d.duplicates(n, path)
+		if v.Kind() == reflect.Slice {
+			v.SetZero() // json.RawMessage would write over bytes that others may share
+		}
 		err = u.UnmarshalJSON(d.raw(n))
 	case encoding.TextUnmarshaler:
 		if n.kind != '"' {
@@ -141,6 +148,9 @@ func (d *decoder) own(n *node, v reflect.Value, path string) bool {
 		if f := (*FieldError)(nil); errors.As(fault, &f) {
 			moved := *f
 			moved.Path = join(path, f.Path)
+			if f.Near != "" {
+				moved.Near = join(path, f.Near)
+			}
 			moved.Line, moved.Col = 0, 0
 			if d.lines {
 				moved.Line, moved.Col = d.place(n, f)
@@ -181,7 +191,7 @@ func (d *decoder) object(n *node, v reflect.Value, path string) {
 		seen[k.name] = true
 		index, ok := fields.index[k.name]
 		if !ok {
-			d.fault(k.start, at, nil, unknown(path, k.name, fields.names))
+			d.add(k.start, unknown(path, k.name, fields.names))
 			continue
 		}
 		d.decode(n.values[i], fieldByIndex(v, index), at)

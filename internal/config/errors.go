@@ -14,6 +14,7 @@ type FieldError struct {
 	Path  string // "train.lr", "attention[2].type"
 	Value any    // what is there (json.RawMessage: as it stands in the file); nil if it does not matter
 	Want  string // what should be there, or what is wrong
+	Near  string // of an unknown key: the path of the nearest valid one
 	Line  int    // where in the file, from 1; 0 for a value that was set on the command line
 	Col   int
 }
@@ -31,6 +32,9 @@ func (e *FieldError) Error() string {
 		s.WriteString(": ")
 	}
 	s.WriteString(e.Want)
+	if e.Near != "" {
+		fmt.Fprintf(&s, "; did you mean %q?", e.Near)
+	}
 	return s.String()
 }
 

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -74,12 +73,15 @@ func fieldByIndex(v reflect.Value, index []int) reflect.Value {
 	return v
 }
 
-// unknown is what to say of a key that is none: the nearest valid one, or all of them.
-func unknown(path, name string, valid []string) string {
+// unknown is the fault of a key that is none: it names the nearest valid one, or all of them.
+func unknown(path, name string, valid []string) *FieldError {
+	e := &FieldError{Path: join(path, name), Want: "unknown key"}
 	if near := Nearest(name, valid); near != "" {
-		return fmt.Sprintf("unknown key; did you mean %q?", join(path, near))
+		e.Near = join(path, near)
+	} else {
+		e.Want += "; valid are " + list(valid)
 	}
-	return "unknown key; valid are " + list(valid)
+	return e
 }
 
 // list joins words, shortened.
