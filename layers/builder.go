@@ -247,33 +247,8 @@ func (b *Builder) Block(fn func()) {
 // BlockOf is the recompute block of a node, 0 for none: what engine.Recompute asks for.
 func (b *Builder) BlockOf(n *Node) int { return b.blocks[n] }
 
-// ScopeOf is the path of the layer that made a node. A gradient, which no layer made, belongs to its newest input that a
-// layer made: the weight or the result of the operation it is the gradient of.
-func (b *Builder) ScopeOf(n *Node) string {
-	for n != nil {
-		if s, ok := b.scopes[n]; ok {
-			return s
-		}
-		var known, first *Node
-		if it := n.Graph().From(n.ID()); it != nil {
-			for it.Next() {
-				c := it.Node().(*Node)
-				if first == nil {
-					first = c
-				}
-				if _, ok := b.scopes[c]; ok && (known == nil || c.ID() > known.ID()) {
-					known = c
-				}
-			}
-		}
-		if known != nil {
-			n = known
-		} else {
-			n = first
-		}
-	}
-	return ""
-}
+// ScopeOf is the path of the layer that made a node, empty for a node that none made: what engine.Options asks for.
+func (b *Builder) ScopeOf(n *Node) string { return b.scopes[n] }
 
 // site numbers the random draws of a scope: the same place in the model gives the same number in every graph.
 func (b *Builder) site(kind string) uint64 {

@@ -1,0 +1,53 @@
+package layers
+
+import (
+	"errors"
+	"fmt"
+
+	"gorgonia.org/tensor"
+
+	"github.com/euryale-ml/euryale/internal/engine"
+)
+
+// firstOrder is part of every operation that is itself a gradient.
+type firstOrder struct{}
+
+func (firstOrder) Diff(Nodes, *Node, *Node) (Nodes, error) {
+	return nil, errors.New("a gradient has no gradient of its own here")
+}
+
+// sameFloat checks that all inputs are floating-point and of one dtype.
+func sameFloat(in ...engine.Type) error {
+	for i, t := range in {
+		if !t.IsFloat() {
+			return fmt.Errorf("input %d has dtype %v, want float32 or float64", i, t.Dtype)
+		}
+		if t.Dtype != in[0].Dtype {
+			return fmt.Errorf("input %d has dtype %v, input 0 has %v", i, t.Dtype, in[0].Dtype)
+		}
+	}
+	return nil
+}
+
+// isInts checks that an input holds int32 numbers.
+func isInts(what string, t engine.Type) error {
+	if t.Dtype != tensor.Int32 {
+		return fmt.Errorf("%s have dtype %v, want int32", what, t.Dtype)
+	}
+	return nil
+}
+
+// lastOf is the size of the last axis, 0 for a scalar.
+func lastOf(s tensor.Shape) int {
+	if len(s) == 0 {
+		return 0
+	}
+	return s[len(s)-1]
+}
+
+// withLast is a copy of a shape with another last size.
+func withLast(s tensor.Shape, n int) tensor.Shape {
+	c := s.Clone()
+	c[len(c)-1] = n
+	return c
+}
