@@ -181,3 +181,18 @@ func (p perHead) Sees(h, i, j, n int) bool         { return p[h].Sees(0, i, j, n
 func (p perHead) Row(h, i, n int, dst []Run) []Run { return p[h].Row(0, i, n, dst) }
 func (p perHead) Col(h, j, n int, dst []Run) []Run { return p[h].Col(0, j, n, dst) }
 func (p perHead) NNZ(h, n int) int64               { return p[h].NNZ(0, n) }
+
+// headOf is the pattern of one head, for all heads.
+func headOf(p Pattern, h int) Pattern {
+	switch q := p.(type) {
+	case causal:
+		return causal{headOf(q.of, h)}
+	case union:
+		return union{headOf(q.a, h), headOf(q.b, h)}
+	case intersection:
+		return intersection{headOf(q.a, h), headOf(q.b, h)}
+	case perHead:
+		return q[h]
+	}
+	return p
+}

@@ -6,7 +6,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/euryale-ml/euryale/internal/config"
 )
+
+// maxNumber bounds the numbers of a pattern, so that sums of positions cannot overflow.
+const maxNumber = math.MaxInt32
 
 // SyntaxError tells where a pattern expression is wrong.
 type SyntaxError struct {
@@ -62,6 +67,15 @@ func wordNames() []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// choice says what could have been meant by a name that does not exist.
+func choice(name string, names []string) string {
+	there := "there are " + strings.Join(names, ", ")
+	if near := config.Nearest(name, names); near != "" {
+		return fmt.Sprintf("; did you mean %q? (%s)", near, there)
+	}
+	return "; " + there
 }
 
 // Parse reads a pattern expression. Atoms are full, band(left,right), dilated(left,right,gap), blocks(size[,overlap]) and
@@ -189,8 +203,7 @@ func (p *parser) term() (Pattern, error) {
 	}
 	w, ok := words[name]
 	if !ok {
-		names := wordNames()
-		return nil, p.fail(at, "there is no pattern %q; the nearest is %q (there are %s)", name, nearest(name, names), strings.Join(names, ", "))
+		return nil, p.fail(at, "there is no pattern %q%s", name, choice(name, wordNames()))
 	}
 	args, err := p.numbers(name, w)
 	if err != nil {
@@ -258,8 +271,8 @@ func (p *parser) number(name string, w word) (int, error) {
 	switch {
 	case at == p.at || err != nil && !isRange(err):
 		return 0, p.fail(at, "%s is not a whole number; write %s", what, w.usage)
-	case err != nil || k > math.MaxInt32 || k < -math.MaxInt32:
-		return 0, p.fail(at, "%s is beyond %d", what, math.MaxInt32)
+	case err != nil || k > maxNumber || k < -maxNumber:
+		return 0, p.fail(at, "%s is beyond %d", what, maxNumber)
 	case k < 0 && !w.negative:
 		return 0, p.fail(at, "%d is negative; %s takes numbers from 0 on", k, name)
 	}

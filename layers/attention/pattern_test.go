@@ -159,8 +159,8 @@ func TestParseForms(t *testing.T) {
 func TestParseErrors(t *testing.T) {
 	for in, want := range map[string]string{
 		"":                                       `pattern "", column 1: a pattern is missing before the end`,
-		"bnad(1,2)":                              `column 1: there is no pattern "bnad"; the nearest is "band" (there are band, blocks, causal, dilated, full, global, heads)`,
-		"full + external(3)":                     `column 8: there is no pattern "external"`,
+		"bnad(1,2)":                              `column 1: there is no pattern "bnad"; did you mean "band"? (there are band, blocks, causal, dilated, full, global, heads)`,
+		"full + external(3)":                     `column 8: there is no pattern "external"; there are band, blocks, causal, dilated, full, global, heads`,
 		"band(1)":                                `column 5: band has 1 arguments; write band(left,right)`,
 		"band":                                   `column 5: band has 0 arguments`,
 		"band(-1,0)":                             `column 6: -1 is negative; band takes numbers from 0 on`,

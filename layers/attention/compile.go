@@ -1,0 +1,260 @@
+package attention
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/euryale-ml/euryale/internal/kernels"
+)
+
+// Compile lays a pattern out in tiles for nq queries and nk keys: one layout if all heads are alike, else one for each head.
+// The pattern is that of max(nq, nk) positions, cut to nq rows and nk columns. Layouts are kept, so that asking again is
+// cheap, and must not be changed. Time O(nq · runs + tiles): a band of 65,536 positions takes milliseconds.
+// Errors: the pattern describes another number of heads.
+func Compile(p Pattern, heads, nq, nk int) ([]*kernels.Layout, error) {
+	if err := CheckHeads(p, heads); err != nil {
+		return nil, err
+	}
+	return compiled.get(p, p.String(), nq, nk, false)
+}
+
+// compiled keeps the layouts in use.
+var compiled = layoutCache{entries: map[layoutKey]*layoutEntry{}}
+
+// maxLayouts bounds how many lists of layouts are kept; a model has few patterns and lengths.
+const maxLayouts = 64
+
+type layoutKey struct {
+	pattern  string
+	nq, nk   int
+	permuted bool
+}
+
+type layoutEntry struct {
+	layouts []*kernels.Layout
+	used    uint64
+}
+
+type layoutCache struct {
+	mu      sync.Mutex
+	entries map[layoutKey]*layoutEntry
+	clock   uint64
+}
+
+// get returns the layouts of a pattern, text being its String, in the order of residues if permuted.
+func (c *layoutCache) get(p Pattern, text string, nq, nk int, permuted bool) ([]*kernels.Layout, error) {
+	key := layoutKey{text, nq, nk, permuted}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.clock++
+	if e := c.entries[key]; e != nil {
+		e.used = c.clock
+		return e.layouts, nil
+	}
+	e := &layoutEntry{used: c.clock}
+	for h := range p.Heads() {
+		var order []int32
+		if permuted {
+			order = residueOrder(gapOf(p, h), nq)
+		}
+		l, err := compileHead(p, h, nq, nk, order)
+		if err != nil {
+			return nil, fmt.Errorf("pattern %s: %w", text, err)
+		}
+		e.layouts = append(e.layouts, l)
+	}
+	if len(c.entries) >= maxLayouts {
+		var oldest layoutKey
+		least := c.clock
+		for k, o := range c.entries {
+			if o.used < least {
+				oldest, least = k, o.used
+			}
+		}
+		delete(c.entries, oldest)
+	}
+	c.entries[key] = e
+	return e.layouts, nil
+}
+
+// gapOf returns the gap of a head that is nothing but a dilated window (cut to causal or not), else 1.
+func gapOf(p Pattern, h int) int {
+	switch q := p.(type) {
+	case causal:
+		return gapOf(q.of, h)
+	case perHead:
+		return gapOf(q[h], 0)
+	case Dilated:
+		return q.Gap
+	case Band:
+		return 1
+	}
+	return 0
+}
+
+// residueOrder lists 0 … n-1 by residue of gap, then by size. A dilated window is a plain band in this order, which fills its
+// tiles gap times better.
+func residueOrder(gap, n int) []int32 {
+	order := make([]int32, 0, n)
+	for c := range min(gap, n) {
+		for i := c; i < n; i += gap {
+			order = append(order, int32(i))
+		}
+	}
+	return order
+}
+
+// permutable reports whether residue order pays: every head is a window and one of them is dilated.
+func permutable(p Pattern) bool {
+	widest := 0
+	for h := range p.Heads() {
+		g := gapOf(p, h)
+		if g == 0 {
+			return false
+		}
+		widest = max(widest, g)
+	}
+	return widest > 1
+}
+
+// compileHead builds the layout of one head. With an order, row r of the layout is query order[r] and column c key order[c];
+// every run of the pattern must be contiguous in it.
+func compileHead(p Pattern, h, nq, nk int, order []int32) (*kernels.Layout, error) {
+	n := max(nq, nk)
+	var place []int // inverse of order
+	if order != nil {
+		place = make([]int, n)
+		for r, i := range order {
+			place[i] = r
+		}
+	}
+	b := kernels.NewLayoutBuilder(nq, nk)
+	s := newStrip(nk)
+	var runs []Run
+	for q := 0; q < nq; q += kernels.Tile {
+		rows := min(kernels.Tile, nq-q)
+		for r := range rows {
+			i := q + r
+			if order != nil {
+				i = int(order[i])
+			}
+			runs = clip(p.Row(h, i, n, runs[:0]), 0, 0, nk)
+			for k, run := range runs {
+				if order != nil {
+					lo := place[run.Lo]
+					runs[k] = Run{lo, lo + run.Len(), 1}
+				}
+			}
+			runs = tidy(runs)
+			for _, run := range runs {
+				s.add(r, run)
+			}
+		}
+		s.emit(rows, b)
+		b.EndRow()
+	}
+	return b.Finish()
+}
+
+// strip gathers what 64 queries read, tile by tile.
+type strip struct {
+	nk     int
+	delta  []int32                // change, at a key tile, of how many queries read tiles whole
+	slot   []int32                // mask of a key tile, -1 if there is none
+	masks  [][kernels.Tile]uint64 // by slot
+	whole  []wholeRun
+	mixed  []int // key tiles that need a mask
+	lo, hi int   // key tiles touched
+}
+
+// wholeRun says that a query reads key tiles lo … hi-1 whole.
+type wholeRun struct{ row, lo, hi int }
+
+func newStrip(nk int) *strip {
+	tiles := (nk + kernels.Tile - 1) / kernels.Tile
+	s := &strip{nk: nk, delta: make([]int32, tiles+1), slot: make([]int32, tiles), lo: tiles}
+	for i := range s.slot {
+		s.slot[i] = -1
+	}
+	return s
+}
+
+// mask returns the mask of a key tile, cleared when it is new.
+func (s *strip) mask(kt int) *[kernels.Tile]uint64 {
+	if s.slot[kt] < 0 {
+		k := len(s.masks)
+		s.slot[kt] = int32(k)
+		if k < cap(s.masks) {
+			s.masks = s.masks[:k+1]
+			s.masks[k] = [kernels.Tile]uint64{}
+		} else {
+			s.masks = append(s.masks, [kernels.Tile]uint64{})
+		}
+	}
+	return &s.masks[s.slot[kt]]
+}
+
+// add notes that query row of the strip reads a run of keys.
+func (s *strip) add(row int, run Run) {
+	first, last := run.Lo/kernels.Tile, (run.Hi-1)/kernels.Tile
+	s.lo, s.hi = min(s.lo, first), max(s.hi, last+1)
+	if run.Step > 1 {
+		for j := run.Lo; j < run.Hi; j += run.Step {
+			s.mask(j / kernels.Tile)[row] |= 1 << (j % kernels.Tile)
+		}
+		return
+	}
+	whole := wholeRun{row, (run.Lo + kernels.Tile - 1) / kernels.Tile, run.Hi / kernels.Tile}
+	if run.Hi == s.nk {
+		whole.hi = last + 1
+	}
+	if whole.lo < whole.hi {
+		s.delta[whole.lo]++
+		s.delta[whole.hi]--
+		s.whole = append(s.whole, whole)
+	}
+	for _, kt := range [2]int{first, last} {
+		if kt >= whole.lo && kt < whole.hi {
+			continue
+		}
+		a, z := max(run.Lo-kt*kernels.Tile, 0), min(run.Hi-kt*kernels.Tile, kernels.Tile)
+		s.mask(kt)[row] |= ^uint64(0) >> (kernels.Tile - (z - a)) << a
+	}
+}
+
+// emit lists the tiles and starts the strip again.
+func (s *strip) emit(rows int, b *kernels.LayoutBuilder) {
+	readers := int32(0)
+	for kt := s.lo; kt < s.hi; kt++ {
+		readers += s.delta[kt]
+		if readers < int32(rows) && (readers > 0 || s.slot[kt] >= 0) {
+			s.mixed = append(s.mixed, kt)
+			s.mask(kt)
+		}
+	}
+	for _, w := range s.whole {
+		k, _ := slices.BinarySearch(s.mixed, w.lo)
+		for ; k < len(s.mixed) && s.mixed[k] < w.hi; k++ {
+			s.mask(s.mixed[k])[w.row] = ^uint64(0)
+		}
+	}
+	readers = 0
+	for kt := s.lo; kt < s.hi; kt++ {
+		readers += s.delta[kt]
+		switch {
+		case readers == int32(rows):
+			b.Full(kt)
+		case s.slot[kt] >= 0:
+			b.Partial(kt, s.mask(kt))
+		}
+	}
+	for kt := s.lo; kt < s.hi; kt++ {
+		s.delta[kt], s.slot[kt] = 0, -1
+	}
+	if s.hi > 0 {
+		s.delta[s.hi] = 0
+	}
+	s.masks, s.whole, s.mixed = s.masks[:0], s.whole[:0], s.mixed[:0]
+	s.lo, s.hi = len(s.slot), 0
+}
