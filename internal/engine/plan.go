@@ -196,8 +196,8 @@ func assign(steps []step, last []int, share bool) ([]buffer, error) {
 			l = forever
 		}
 		bufs = append(bufs, buffer{bytes: bytes, def: i, last: l, into: -1})
-		if j, ok := s.op.(join); ok && share {
-			place(j, steps, bufs, last, i)
+		if g, ok := s.op.(gatherer); ok && share {
+			place(g.gather(), steps, bufs, last, i)
 		}
 	}
 	return bufs, nil
@@ -240,11 +240,16 @@ func dies(steps []step, bufs []buffer, last []int, i, k int) bool {
 		c.off == 0 && b.bytes == c.typ.Size()*int(c.typ.Dtype.Size())
 }
 
-// place lets the parts of a join be computed where they belong.
-func place(j join, steps []step, bufs []buffer, last []int, i int) {
+// gatherer is an Op that copies its first inputs to offsets of its result, unless they are there already.
+type gatherer interface {
+	gather() (offsets []int)
+}
+
+// place lets what step i gathers be computed where it belongs.
+func place(offsets []int, steps []step, bufs []buffer, last []int, i int) {
 	whole := steps[i].buf
-	for k, c := range steps[i].kids {
-		at := j.offsets[k] * int(steps[i].typ.Dtype.Size())
+	for k, o := range offsets {
+		c, at := steps[i].kids[k], o*int(steps[i].typ.Dtype.Size())
 		if at%align != 0 || !dies(steps, bufs, last, i, k) {
 			continue
 		}

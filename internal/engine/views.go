@@ -77,7 +77,8 @@ type join struct {
 	offsets []int
 }
 
-func (join) Name() string { return "join" }
+func (join) Name() string    { return "join" }
+func (j join) gather() []int { return j.offsets }
 
 func (j join) Infer(in []Type) (Type, error) {
 	if len(in) == 0 || len(in) != len(j.offsets) {

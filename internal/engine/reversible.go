@@ -1,0 +1,278 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+
+	"gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+)
+
+// Branch builds one side of a residual: nodes from a stream x to a result of the same type.
+type Branch func(x *Node) *Node
+
+// ReversibleBlock is y1 = x1 + F(x2), y2 = x2 + G(y1).
+type ReversibleBlock struct{ F, G Branch }
+
+// Reversible adds a stack of reversible residual blocks over two streams of one type (Gomez et al. 2017, The Reversible
+// Residual Network, section 3; Kitaev et al. 2020, Reformer, section 3).
+//
+// The gradient starts from y1 and y2 and computes the streams of each block back, x2 = y2 - G(y1), x1 = y1 - F(x2), so memory
+// for activations does not grow with depth; it costs one more forward pass. F and G are called once. Their operations are
+// applied again with the same parameters in the backward pass, so that counter-based dropout repeats itself. Results that are
+// no floating-point numbers (buckets, chosen indices) are kept instead: computed again they could fall the other way. Whatever
+// float nodes F and G read besides x get a gradient: parameters, an encoder's output, also when blocks share them.
+// Streams that are computed back differ from the first ones by rounding, so gradients do, too.
+func Reversible(x1, x2 *Node, blocks ...ReversibleBlock) (y1, y2 *Node, err error) {
+	if x1 == nil || x2 == nil {
+		return nil, nil, fmt.Errorf("reversible: a stream is missing")
+	}
+	t := TypeOf(x1)
+	if u := TypeOf(x2); !t.IsFloat() || t.Dtype != u.Dtype || !t.Shape.Eq(u.Shape) {
+		return nil, nil, fmt.Errorf("reversible: streams are %v and %v: they must be of one floating-point type", t, u)
+	}
+	if len(blocks) == 0 {
+		return x1, x2, nil
+	}
+	op := &reversible{t: t}
+	y1, y2 = x1, x2
+	for i, b := range blocks {
+		var f, g recording
+		if f, err = record(b.F, y2, t); err == nil {
+			if y1, err = Add(y1, f.out); err == nil {
+				if g, err = record(b.G, y1, t); err == nil {
+					y2, err = Add(y2, g.out)
+				}
+			}
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("reversible: block %d: %w", i, err)
+		}
+		op.blocks = append(op.blocks, [2]recording{f, g})
+	}
+	op.params = op.reads()
+	in := append(Nodes{y1, y2, x1, x2}, op.params...)
+	both, err := Apply(op, in...)
+	if err != nil {
+		return nil, nil, err
+	}
+	if y1, err = View(both, 0, t.Shape...); err != nil {
+		return nil, nil, err
+	}
+	y2, err = View(both, t.Size(), t.Shape...)
+	return y1, y2, err
+}
+
+// recording is what a branch built.
+type recording struct {
+	x, out *Node
+	inner  Nodes           // nodes that depend on x, by rising id, without x
+	kids   map[*Node]Nodes // their inputs
+	params Nodes           // float nodes that they read and that do not depend on x
+}
+
+func record(b Branch, x *Node, t Type) (recording, error) {
+	out := b(x)
+	if out == nil {
+		return recording{}, fmt.Errorf("a branch returned no node")
+	}
+	if u := TypeOf(out); u.Dtype != t.Dtype || !u.Shape.Eq(t.Shape) {
+		return recording{}, fmt.Errorf("a branch of %v returned %v", t, u)
+	}
+	r := recording{x: x, out: out, kids: map[*Node]Nodes{}}
+	order, kids := below(Nodes{out}, func(n *Node) bool { return n.ID() <= x.ID() })
+	inner := map[*Node]bool{x: true}
+	for _, n := range order {
+		if slices.ContainsFunc(kids[n], func(c *Node) bool { return inner[c] }) {
+			inner[n] = true
+			r.inner = append(r.inner, n)
+			r.kids[n] = kids[n]
+		}
+	}
+	seen := map[*Node]bool{}
+	note := func(n *Node) {
+		if !inner[n] && !seen[n] && TypeOf(n).IsFloat() && !isConstant(n) {
+			seen[n] = true
+			r.params = append(r.params, n)
+		}
+	}
+	for _, n := range r.inner {
+		for _, c := range kids[n] {
+			note(c)
+		}
+	}
+	note(out) // a branch may not depend on x at all
+	slices.SortFunc(r.params, byID)
+	return r, nil
+}
+
+// at applies the branch again, to another x.
+func (r recording) at(x *Node) (*Node, error) {
+	m := map[*Node]*Node{r.x: x}
+	for _, n := range r.inner {
+		if !TypeOf(n).IsFloat() {
+			continue
+		}
+		in := slices.Clone(r.kids[n])
+		for i, c := range in {
+			if d := m[c]; d != nil {
+				in[i] = d
+			}
+		}
+		var err error
+		from := len(n.Graph().AllNodes())
+		if op := OpOf(n); op != nil {
+			m[n], err = Apply(op, in...)
+		} else {
+			m[n], err = gorgonia.ApplyOp(n.Op(), in...)
+		}
+		if err != nil {
+			return nil, err
+		}
+		mark(n.Graph(), from, n, rebuilt)
+	}
+	if y := m[r.out]; y != nil {
+		return y, nil
+	}
+	return r.out, nil
+}
+
+// reversible packs y1 and y2 of a stack into [2, size]. Its inputs are y1, y2, x1, x2 and what the branches read; it has
+// gradients for all but the first two, which are there for their values.
+type reversible struct {
+	t      Type
+	blocks [][2]recording
+	params Nodes
+}
+
+var (
+	_ Reader     = (*reversible)(nil)
+	_ Differ     = (*reversible)(nil)
+	_ recomputer = (*reversible)(nil)
+	_ gatherer   = (*reversible)(nil)
+)
+
+// reads collects the nodes that the branches read besides the streams.
+func (o *reversible) reads() (ps Nodes) {
+	seen := map[*Node]bool{}
+	for _, b := range o.blocks {
+		for _, r := range b {
+			for _, p := range r.params {
+				if !seen[p] {
+					seen[p] = true
+					ps = append(ps, p)
+				}
+			}
+		}
+	}
+	slices.SortFunc(ps, byID)
+	return ps
+}
+
+func (*reversible) Name() string { return "reversible" }
+
+func (o *reversible) Infer([]Type) (Type, error) {
+	return Type{o.t.Dtype, tensor.Shape{2, o.t.Size()}}, nil
+}
+
+func (o *reversible) Reads() []bool {
+	r := make([]bool, 4+len(o.params))
+	r[0], r[1] = true, true
+	return r
+}
+
+func (o *reversible) DiffWRT() []bool {
+	r := make([]bool, 4+len(o.params))
+	for i := 2; i < len(r); i++ {
+		r[i] = true
+	}
+	return r
+}
+
+func (o *reversible) gather() []int { return []int{0, o.t.Size()} }
+
+func (o *reversible) Run(out Value, in []Value) error {
+	return join{offsets: o.gather()}.Run(out, in[:2])
+}
+
+func (o *reversible) Diff(in Nodes, out, dout *Node) (Nodes, error) {
+	return o.diffWith(in, out, dout, nil)
+}
+
+// diffWith walks the blocks from the last to the first. y1, y2 are the streams behind a block, d1, d2 their gradients.
+func (o *reversible) diffWith(in Nodes, out, dout *Node, r *Recompute) (Nodes, error) {
+	n := o.t.Size()
+	ds, err := Parts(dout, n, n)
+	if err != nil {
+		return nil, err
+	}
+	y := make(Nodes, 2)
+	for i := range y {
+		if y[i], err = View(out, i*n, o.t.Shape...); err != nil {
+			return nil, err
+		}
+		if ds[i] == nil {
+			ds[i] = Zeros(out.Graph(), o.t)
+		} else if ds[i], err = shaped(ds[i], o.t.Shape); err != nil {
+			return nil, err
+		}
+	}
+	inner := inBranch(r)
+	grads := make(map[*Node]*Node, len(o.params))
+	for l := len(o.blocks) - 1; l >= 0; l-- {
+		// first G, which took stream 2 from y1, then F, which took stream 1 from x2
+		for i := 1; i >= 0; i-- {
+			if err := o.blocks[l][i].undo(&y[i], y[1-i], ds[i], &ds[1-i], grads, inner); err != nil {
+				return nil, err
+			}
+		}
+	}
+	res := append(make(Nodes, 0, len(in)), nil, nil, ds[0], ds[1])
+	for _, p := range o.params {
+		res = append(res, grads[p])
+	}
+	return res, nil
+}
+
+// undo takes branch(arg) away from a stream and runs its gradient: into that of arg, and of what the branch reads.
+func (r recording) undo(stream **Node, arg, d *Node, darg **Node, grads map[*Node]*Node, rec *Recompute) error {
+	f, err := r.at(arg)
+	if err != nil {
+		return err
+	}
+	if *stream, err = Sub(*stream, f); err != nil {
+		return err
+	}
+	wrt := append(Nodes{arg}, r.params...)
+	cut := make(map[*Node]bool, len(wrt))
+	for _, n := range wrt {
+		cut[n] = true
+	}
+	gs, err := vjp(Nodes{f}, Nodes{d}, wrt, rec, cut)
+	if err != nil {
+		return err
+	}
+	if *darg, err = Add(*darg, gs[0]); err != nil {
+		return err
+	}
+	for i, p := range r.params {
+		if grads[p] == nil {
+			grads[p] = gs[i+1]
+		} else if grads[p], err = Add(grads[p], gs[i+1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inBranch is the recomputation inside a branch: only the cheap rule, as a block of the stack is computed again anyway.
+func inBranch(r *Recompute) *Recompute {
+	if r == nil || !r.Cheap {
+		return nil
+	}
+	s := &Recompute{Cheap: true}
+	if r.Keep != nil {
+		s.Keep = func(n *Node) bool { return r.Keep(Origin(n)) }
+	}
+	return s
+}
