@@ -18,14 +18,24 @@ type Lock struct {
 }
 
 // LockRun takes the lock of a run folder, which is made if it is not there. The system drops the lock when the process ends,
-// however it ends, so that a file left behind means nothing. Readers need no lock.
+// however it ends, so that a file left behind means nothing. Readers need no lock. What an interrupted process left under
+// temporary names in the folder is removed.
 //
 // Errors: *FileError wrapping ErrInUse, naming the process that holds it.
 func LockRun(dir string) (*Lock, error) {
 	if err := mkdirAll(OSFS{}, dir); err != nil {
 		return nil, err
 	}
-	return lockRun(dir, filepath.Join(dir, lockFile))
+	l, err := lockRun(dir, filepath.Join(dir, lockFile))
+	if err != nil {
+		return nil, err
+	}
+	// Only the holder writes here, so what has a temporary name is left over.
+	if err := Sweep(dir, Options{}); err != nil {
+		_ = l.Release()
+		return nil, err
+	}
+	return l, nil
 }
 
 func inUse(dir, path string) error {

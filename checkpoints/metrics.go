@@ -13,6 +13,7 @@ import (
 type Metrics struct {
 	f    File
 	path string
+	torn bool // the last write failed part way
 }
 
 // OpenMetrics opens a metrics file for appending, and makes it if it is not there. A run that goes on from a checkpoint of
@@ -34,7 +35,7 @@ func OpenMetricsFS(fsys FS, path string, step int) (*Metrics, error) {
 	if err != nil {
 		return nil, ioError(path, "cannot be opened", err)
 	}
-	return &Metrics{f, path}, nil
+	return &Metrics{f: f, path: path}, nil
 }
 
 // trimMetrics rewrites the file without what a resumed run will write again. It is left alone if nothing has to go.
@@ -99,10 +100,14 @@ func (m *Metrics) Append(v any) error {
 		return fmt.Errorf("metrics: %w", err)
 	}
 	b = append(b, '\n')
+	if m.torn {
+		b = append([]byte{'\n'}, b...) // ends the piece of a line, so that this one stays readable
+	}
 	n, err := m.f.Write(b)
 	if err == nil && n < len(b) {
 		err = io.ErrShortWrite
 	}
+	m.torn = err != nil && (n > 0 || m.torn)
 	if err != nil {
 		return ioError(m.path, "cannot be written", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"math/bits"
+	"slices"
 	"strconv"
 )
 
@@ -71,20 +72,20 @@ func (p *headerParser) tensor(name string) (TensorInfo, error) {
 	if err := p.open('{', "the entry"); err != nil {
 		return t, err
 	}
-	seen := map[string]bool{}
+	var seen []string // few: a slice costs less than a map for each of many tensors
 	var offsets []int64
 	for p.dec.More() {
 		key, err := p.key()
 		if err != nil {
 			return t, err
 		}
-		if seen[key] {
+		if slices.Contains(seen, key) {
 			return fault("field %q stands twice", shorten(key))
 		}
 		if len(seen) == 64 {
 			return fault("has more than 64 fields")
 		}
-		seen[key] = true
+		seen = append(seen, key)
 		switch key {
 		case "dtype":
 			v, err := p.token()
@@ -126,7 +127,7 @@ func (p *headerParser) tensor(name string) (TensorInfo, error) {
 		return t, err
 	}
 	for _, key := range []string{"dtype", "shape", "data_offsets"} {
-		if !seen[key] {
+		if !slices.Contains(seen, key) {
 			return fault("field %q is missing", key)
 		}
 	}
