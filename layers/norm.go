@@ -129,9 +129,13 @@ func (o norm) Diff(in Nodes, out, dout *Node) (Nodes, error) {
 		return nil, err
 	}
 	grads := make(Nodes, len(in))
-	offset := 0
-	for i, n := range in {
-		if grads[i], err = engine.View(packed, offset, n.Shape()...); err != nil {
+	if grads[0], err = engine.View(packed, 0, in[0].Shape()...); err != nil {
+		return nil, err
+	}
+	offset := engine.TypeOf(in[0]).Size()
+	for i, n := range in[1:] {
+		// A copy: a view of the few weights would keep all of dx in memory until the weights are updated.
+		if grads[i+1], err = engine.Apply(part{offset: offset, shape: n.Shape()}, packed); err != nil {
 			return nil, err
 		}
 		offset += n.Shape().TotalSize()

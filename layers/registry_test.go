@@ -10,9 +10,9 @@ type arg struct {
 	ids   []int32
 }
 
-func x(shape ...int) arg { return arg{shape: shape} }
+func dense(shape ...int) arg { return arg{shape: shape} }
 
-func ids(shape []int, v ...int32) arg { return arg{shape: shape, ids: v} }
+func tokens(shape []int, v ...int32) arg { return arg{shape: shape, ids: v} }
 
 // example is a small graph made of one layer.
 type example struct {
@@ -23,93 +23,93 @@ type example struct {
 
 // registry has an example for every operation of the package; TestEveryOpIsRegistered fails for one that no example uses.
 var registry = append([]example{
-	{"linear", []arg{x(2, 3, 7)}, func(b *Builder, in Nodes) *Node {
+	{"linear", []arg{dense(2, 3, 7)}, func(b *Builder, in Nodes) *Node {
 		return Linear(b.Scope("q"), in[0], LinearConfig{Out: 5})
 	}},
-	{"linear in-out", []arg{x(3, 7)}, func(b *Builder, in Nodes) *Node {
+	{"linear in-out", []arg{dense(3, 7)}, func(b *Builder, in Nodes) *Node {
 		return Linear(b.Scope("q"), in[0], LinearConfig{Out: 5, InOut: true})
 	}},
-	{"linear without bias", []arg{x(7)}, func(b *Builder, in Nodes) *Node {
+	{"linear without bias", []arg{dense(7)}, func(b *Builder, in Nodes) *Node {
 		return Linear(b, in[0], LinearConfig{Out: 1, NoBias: true})
 	}},
-	{"linear in-out without bias", []arg{x(3, 7)}, func(b *Builder, in Nodes) *Node {
+	{"linear in-out without bias", []arg{dense(3, 7)}, func(b *Builder, in Nodes) *Node {
 		return Linear(b, in[0], LinearConfig{Out: 5, NoBias: true, InOut: true})
 	}},
-	{"linear with residual", []arg{x(2, 3, 7), x(2, 3, 5)}, func(b *Builder, in Nodes) *Node {
+	{"linear with residual", []arg{dense(2, 3, 7), dense(2, 3, 5)}, func(b *Builder, in Nodes) *Node {
 		return Linear(b, in[0], LinearConfig{Out: 5, Residual: in[1]})
 	}},
-	{"linear with residual, without bias", []arg{x(2, 3, 7), x(2, 3, 5)}, func(b *Builder, in Nodes) *Node {
+	{"linear with residual, without bias", []arg{dense(2, 3, 7), dense(2, 3, 5)}, func(b *Builder, in Nodes) *Node {
 		return Linear(b, in[0], LinearConfig{Out: 5, Residual: in[1], NoBias: true})
 	}},
-	{"linear with activation and residual", []arg{x(2, 3, 7), x(2, 3, 5)}, func(b *Builder, in Nodes) *Node {
+	{"linear with activation and residual", []arg{dense(2, 3, 7), dense(2, 3, 5)}, func(b *Builder, in Nodes) *Node {
 		return Linear(b, in[0], LinearConfig{Out: 5, Residual: in[1], Act: kernels.GELU})
 	}},
-	{"tied table", []arg{ids([]int{2, 3}, 4, 0, 10, 4, 4, 1)}, func(b *Builder, in Nodes) *Node {
+	{"tied table", []arg{tokens([]int{2, 3}, 4, 0, 10, 4, 4, 1)}, func(b *Builder, in Nodes) *Node {
 		x := Embedding(b.Scope("wte"), in[0], 11, 5, nil)
 		table := b.Scope("wte").Param("weight", nil, 11, 5)
 		return Linear(b, x, LinearConfig{Weight: table, NoBias: true})
 	}},
-	{"tied table and a bias", []arg{x(3, 5), x(11, 5)}, func(b *Builder, in Nodes) *Node {
+	{"tied table and a bias", []arg{dense(3, 5), dense(11, 5)}, func(b *Builder, in Nodes) *Node {
 		return Linear(b, in[0], LinearConfig{Weight: in[1]})
 	}},
-	{"layer norm", []arg{x(2, 3, 7)}, func(b *Builder, in Nodes) *Node {
+	{"layer norm", []arg{dense(2, 3, 7)}, func(b *Builder, in Nodes) *Node {
 		return LayerNorm(b.Scope("ln"), in[0], NormConfig{})
 	}},
-	{"layer norm without bias", []arg{x(5, 7)}, func(b *Builder, in Nodes) *Node {
+	{"layer norm without bias", []arg{dense(5, 7)}, func(b *Builder, in Nodes) *Node {
 		return LayerNorm(b, in[0], NormConfig{NoBias: true, Eps: 1e-3})
 	}},
-	{"layer norm without weight", []arg{x(5, 7)}, func(b *Builder, in Nodes) *Node {
+	{"layer norm without weight", []arg{dense(5, 7)}, func(b *Builder, in Nodes) *Node {
 		return LayerNorm(b, in[0], NormConfig{NoWeight: true})
 	}},
-	{"rms norm", []arg{x(2, 3, 7)}, func(b *Builder, in Nodes) *Node { return RMSNorm(b, in[0], NormConfig{}) }},
-	{"rms norm without weight", []arg{x(5, 7)}, func(b *Builder, in Nodes) *Node {
+	{"rms norm", []arg{dense(2, 3, 7)}, func(b *Builder, in Nodes) *Node { return RMSNorm(b, in[0], NormConfig{}) }},
+	{"rms norm without weight", []arg{dense(5, 7)}, func(b *Builder, in Nodes) *Node {
 		return RMSNorm(b, in[0], NormConfig{NoWeight: true})
 	}},
-	{"feed-forward", []arg{x(2, 3, 5)}, func(b *Builder, in Nodes) *Node {
+	{"feed-forward", []arg{dense(2, 3, 5)}, func(b *Builder, in Nodes) *Node {
 		return FeedForward(b, in[0], FeedForwardConfig{Hidden: 11, Act: kernels.GELUTanh, Residual: in[0]})
 	}},
-	{"feed-forward with dropout", []arg{x(2, 3, 5), x(2, 3, 5)}, func(b *Builder, in Nodes) *Node {
+	{"feed-forward with dropout", []arg{dense(2, 3, 5), dense(2, 3, 5)}, func(b *Builder, in Nodes) *Node {
 		return FeedForward(b, in[0], FeedForwardConfig{Hidden: 11, Act: kernels.SiLU, Residual: in[1], Dropout: 0.3})
 	}},
-	{"dropout", []arg{x(2, 3, 7)}, func(b *Builder, in Nodes) *Node { return Dropout(b, in[0], 0.4) }},
-	{"embedding", []arg{ids([]int{2, 3}, 4, 0, 12, 4, 4, 1)}, func(b *Builder, in Nodes) *Node {
+	{"dropout", []arg{dense(2, 3, 7)}, func(b *Builder, in Nodes) *Node { return Dropout(b, in[0], 0.4) }},
+	{"embedding", []arg{tokens([]int{2, 3}, 4, 0, 12, 4, 4, 1)}, func(b *Builder, in Nodes) *Node {
 		return Embedding(b, in[0], 13, 5, Normal(1))
 	}},
-	{"learned positions", []arg{x(2, 3, 5)}, func(b *Builder, in Nodes) *Node {
+	{"learned positions", []arg{dense(2, 3, 5)}, func(b *Builder, in Nodes) *Node {
 		return LearnedPositions(b, in[0], 7, nil, PositionConfig{First: 2})
 	}},
-	{"learned positions by id", []arg{x(2, 3, 5), ids([]int{3}, 6, 0, 6)}, func(b *Builder, in Nodes) *Node {
+	{"learned positions by id", []arg{dense(2, 3, 5), tokens([]int{3}, 6, 0, 6)}, func(b *Builder, in Nodes) *Node {
 		return LearnedPositions(b, in[0], 7, nil, PositionConfig{IDs: in[1]})
 	}},
-	{"learned positions of each example", []arg{x(2, 3, 5), ids([]int{2, 3}, 6, 0, 6, 1, 2, 3)}, func(b *Builder, in Nodes) *Node {
+	{"learned positions of each example", []arg{dense(2, 3, 5), tokens([]int{2, 3}, 6, 0, 6, 1, 2, 3)}, func(b *Builder, in Nodes) *Node {
 		return LearnedPositions(b, in[0], 7, nil, PositionConfig{IDs: in[1]})
 	}},
-	{"sinusoidal positions", []arg{x(2, 3, 6)}, func(b *Builder, in Nodes) *Node {
+	{"sinusoidal positions", []arg{dense(2, 3, 6)}, func(b *Builder, in Nodes) *Node {
 		return SinusoidalPositions(b, in[0], 7, false, PositionConfig{First: 4})
 	}},
-	{"rope", []arg{x(2, 5, 12)}, func(b *Builder, in Nodes) *Node {
+	{"rope", []arg{dense(2, 5, 12)}, func(b *Builder, in Nodes) *Node {
 		return Rope(b, in[0], RopeConfig{Heads: 3, HeadSize: 4})
 	}},
-	{"rope on a part, interleaved", []arg{x(2, 5, 23)}, func(b *Builder, in Nodes) *Node {
+	{"rope on a part, interleaved", []arg{dense(2, 5, 23)}, func(b *Builder, in Nodes) *Node {
 		return Rope(b, in[0], RopeConfig{Heads: 2, HeadSize: 7, Offset: 3, Dim: 6, Interleaved: true, Base: 100,
 			Positions: PositionConfig{First: 11}})
 	}},
-	{"rope by id", []arg{x(2, 3, 8), ids([]int{2, 3}, 6, 0, 6, 1, 29, 3)}, func(b *Builder, in Nodes) *Node {
+	{"rope by id", []arg{dense(2, 3, 8), tokens([]int{2, 3}, 6, 0, 6, 1, 29, 3)}, func(b *Builder, in Nodes) *Node {
 		return Rope(b, in[0], RopeConfig{Heads: 2, HeadSize: 4, Positions: PositionConfig{IDs: in[1]}})
 	}},
-	{"cross entropy", []arg{x(2, 3, 7), ids([]int{2, 3}, 6, -100, 0, 2, -1, 3)}, func(b *Builder, in Nodes) *Node {
+	{"cross entropy", []arg{dense(2, 3, 7), tokens([]int{2, 3}, 6, -100, 0, 2, -1, 3)}, func(b *Builder, in Nodes) *Node {
 		return CrossEntropy(b, in[0], in[1], 0)
 	}},
-	{"cross entropy of each row, smoothed", []arg{x(5, 7), ids([]int{5}, 6, 0, 2, -1, 3)}, func(b *Builder, in Nodes) *Node {
+	{"cross entropy of each row, smoothed", []arg{dense(5, 7), tokens([]int{5}, 6, 0, 2, -1, 3)}, func(b *Builder, in Nodes) *Node {
 		return CrossEntropyRows(b, in[0], in[1], 0.1)
 	}},
-	{"softmax", []arg{x(2, 3, 7)}, func(b *Builder, in Nodes) *Node { return Softmax(b, in[0]) }},
-	{"log softmax", []arg{x(2, 3, 7)}, func(b *Builder, in Nodes) *Node { return LogSoftmax(b, in[0]) }},
-	{"mul", []arg{x(3, 5), x(3, 5)}, func(b *Builder, in Nodes) *Node { return Mul(b, in[0], in[1]) }},
-	{"square", []arg{x(3, 5)}, func(b *Builder, in Nodes) *Node { return Mul(b, in[0], in[0]) }},
-	{"sum", []arg{x(3, 5)}, func(b *Builder, in Nodes) *Node { return Sum(b, in[0]) }},
-	{"mean", []arg{x(3, 5)}, func(b *Builder, in Nodes) *Node { return Mean(b, Mul(b, in[0], in[0])) }},
-	{"add, scale, reshape, view", []arg{x(3, 5), x(15)}, func(b *Builder, in Nodes) *Node {
+	{"softmax", []arg{dense(2, 3, 7)}, func(b *Builder, in Nodes) *Node { return Softmax(b, in[0]) }},
+	{"log softmax", []arg{dense(2, 3, 7)}, func(b *Builder, in Nodes) *Node { return LogSoftmax(b, in[0]) }},
+	{"mul", []arg{dense(3, 5), dense(3, 5)}, func(b *Builder, in Nodes) *Node { return Mul(b, in[0], in[1]) }},
+	{"square", []arg{dense(3, 5)}, func(b *Builder, in Nodes) *Node { return Mul(b, in[0], in[0]) }},
+	{"sum", []arg{dense(3, 5)}, func(b *Builder, in Nodes) *Node { return Sum(b, in[0]) }},
+	{"mean", []arg{dense(3, 5)}, func(b *Builder, in Nodes) *Node { return Mean(b, Mul(b, in[0], in[0])) }},
+	{"add, scale, reshape, view", []arg{dense(3, 5), dense(15)}, func(b *Builder, in Nodes) *Node {
 		return View(b, Add(b, Scale(b, in[0], 3), Reshape(b, in[1], -1, 5)), 4, 7)
 	}},
 }, activationExamples()...)
@@ -117,7 +117,7 @@ var registry = append([]example{
 func activationExamples() []example {
 	var r []example
 	for act := kernels.GELU; act <= kernels.Tanh; act++ {
-		r = append(r, example{act.String(), []arg{x(3, 7)}, func(b *Builder, in Nodes) *Node { return Activation(b, in[0], act) }})
+		r = append(r, example{act.String(), []arg{dense(3, 7)}, func(b *Builder, in Nodes) *Node { return Activation(b, in[0], act) }})
 	}
 	return r
 }

@@ -16,6 +16,28 @@ func (firstOrder) Diff(Nodes, *Node, *Node) (Nodes, error) {
 	return nil, errors.New("a gradient has no gradient of its own here")
 }
 
+// part is a copy of the elements of a value from an offset on.
+type part struct {
+	firstOrder
+	offset int
+	shape  tensor.Shape
+}
+
+func (o part) Name() string { return "part" }
+
+func (o part) Infer(in []engine.Type) (engine.Type, error) {
+	return engine.Type{Dtype: in[0].Dtype, Shape: o.shape.Clone()}, nil
+}
+
+func (o part) Run(out engine.Value, in []engine.Value) error {
+	if engine.IsF32(out) {
+		copy(engine.Floats[float32](out), engine.Floats[float32](in[0])[o.offset:])
+	} else {
+		copy(engine.Floats[float64](out), engine.Floats[float64](in[0])[o.offset:])
+	}
+	return nil
+}
+
 // sameFloat checks that all inputs are floating-point and of one dtype.
 func sameFloat(in ...engine.Type) error {
 	for i, t := range in {

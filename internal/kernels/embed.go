@@ -6,7 +6,7 @@ import "fmt"
 type IndexError struct{ Index, ID, Rows int }
 
 func (e *IndexError) Error() string {
-	return fmt.Sprintf("embedding: id %d at index %d is outside [0, %d): check the tokenizer against vocab_size", e.ID, e.Index, e.Rows)
+	return fmt.Sprintf("id %d at index %d is outside [0, %d): check the tokenizer against vocab_size", e.ID, e.Index, e.Rows)
 }
 
 // Embed copies row ids[r] of table [vocab,d] to row r of out [rows,d]. The error is an *IndexError; out is untouched then.
