@@ -2,5 +2,84 @@
 
 package kernels
 
-func attnAVX2() attnKernels   { return attnGeneric() }
-func attnAVX512() attnKernels { return attnGeneric() }
+// attnAsm is the assembly of a set; head sizes are multiples of 8.
+type attnAsm struct {
+	strip             int
+	strips            [5]stripFn[float32] // by columns/16
+	strip8            stripFn[float32]
+	transpose         func(groups, d int, x *float32, ldx int, scale float32, dst *float32)
+	mask              func(keys int, s *float32, mask *uint64, fill float32)
+	softmax           func(keys int, s, mx, l, alpha *float32)
+	backward          func(keys int, s, dp, lse, delta *float32)
+	rescale           func(rows, n int, f, x *float32, ldx int)
+	scaleRows         func(rows, n int, x *float32, ldx int, f, y *float32, ldy int)
+	copyRows, addRows func(rows, n int, x *float32, ldx int, y *float32, ldy int)
+	dots              func(rows, n int, x *float32, ldx int, y *float32, ldy int, out *float32)
+}
+
+func attnAVX2() attnKernels {
+	return attnAsm{16, gemmAVX2().strips, attnStrip8AVX2, attnTransposeAVX2, attnMaskAVX2, attnSoftmaxAVX2, attnBackwardAVX2,
+		attnRescaleAVX2, attnScaleRowsAVX2, attnCopyRowsAVX2, attnAddRowsAVX2, attnDotsAVX2}.kernels()
+}
+
+func attnAVX512() attnKernels {
+	return attnAsm{32, gemmAVX512().strips, attnStrip8AVX512, attnTransposeAVX512, attnMaskAVX512, attnSoftmaxAVX512, attnBackwardAVX512,
+		attnRescaleAVX512, attnScaleRowsAVX512, attnCopyRowsAVX512, attnAddRowsAVX512, attnDotsAVX512}.kernels()
+}
+
+// kernels gives the assembly the form of the generic set. Counts of rows, keys and channels are never 0.
+func (k attnAsm) kernels() attnKernels {
+	return attnKernels{attnTable[float32]{
+		strip: k.strip,
+		gemm: func(m, n, depth int, a []float32, rsa, csa int, b []float32, ldb int, c []float32, ldc int, accumulate bool) {
+			acc := b2i(accumulate)
+			for j := 0; j < n; {
+				width, f := 8, k.strip8
+				for w := 64; w >= 16; w /= 2 {
+					if k.strips[w/16] != nil && n-j >= w {
+						width, f = w, k.strips[w/16]
+						break
+					}
+				}
+				f(m, depth, &a[0], rsa, csa, &b[j], ldb, &c[j], ldc, acc)
+				j += width
+			}
+		},
+		transpose: func(n, d int, x []float32, ldx int, scale float32, dst []float32) {
+			if n >= 8 {
+				k.transpose(n/8, d, &x[0], ldx, scale, &dst[0])
+			}
+			if n == Tile {
+				return
+			}
+			for i := range d {
+				row := dst[i*laneStride:][:Tile]
+				for r := n &^ 7; r < n; r++ {
+					row[r] = scale * x[r*ldx+i]
+				}
+				clear(row[n:])
+			}
+		},
+		mask: func(keys int, s []float32, mask *[Tile]uint64, fill float32) { k.mask(keys, &s[0], &mask[0], fill) },
+		softmax: func(keys int, s, m, l, alpha []float32) {
+			k.softmax(keys, &s[0], &m[0], &l[0], &alpha[0])
+		},
+		backward: func(keys int, s, dp, lse, delta []float32) {
+			k.backward(keys, &s[0], &dp[0], &lse[0], &delta[0])
+		},
+		rescale: func(rows, n int, f, x []float32, ldx int) { k.rescale(rows, n, &f[0], &x[0], ldx) },
+		scaleRows: func(rows, n int, x []float32, ldx int, f, y []float32, ldy int) {
+			k.scaleRows(rows, n, &x[0], ldx, &f[0], &y[0], ldy)
+		},
+		copyRows: func(rows, n int, x []float32, ldx int, y []float32, ldy int) {
+			k.copyRows(rows, n, &x[0], ldx, &y[0], ldy)
+		},
+		addRows: func(rows, n int, x []float32, ldx int, y []float32, ldy int) {
+			k.addRows(rows, n, &x[0], ldx, &y[0], ldy)
+		},
+		dots: func(rows, n int, x []float32, ldx int, y []float32, ldy int, out []float32) {
+			k.dots(rows, n, &x[0], ldx, &y[0], ldy, &out[0])
+		},
+		logSum: logSum32,
+	}}
+}
