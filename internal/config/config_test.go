@@ -262,6 +262,10 @@ func TestFaults(t *testing.T) {
 	a, b, c := errors.New("a"), errors.New("b"), errors.New("c")
 	require.Equal(t, []error{a, b, c}, Faults(errors.Join(a, &FileError{"f", errors.Join(b, c)})))
 	require.Nil(t, Faults(nil))
+	f := &FieldError{Path: "sise", Want: "unknown key", Near: "size", Line: 3, Col: 4}
+	require.EqualError(t, Prefix("model", f), `model.sise: unknown key; did you mean "model.size"?`)
+	require.EqualError(t, Prefix("model.x", &FieldError{Want: "want an object"}), "model.x: want an object")
+	require.EqualError(t, Prefix("model", a), "model: a")
 	require.Equal(t, "f: a", (&FileError{"f", a}).Error())
 }
 

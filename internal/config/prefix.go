@@ -11,5 +11,8 @@ func Prefix(path string, err error) error {
 	}
 	moved := *fault
 	moved.Path, moved.Line, moved.Col = join(path, fault.Path), 0, 0
+	if fault.Near != "" {
+		moved.Near = join(path, fault.Near)
+	}
 	return &moved
 }
