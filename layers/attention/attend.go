@@ -1,0 +1,321 @@
+package attention
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+
+	"github.com/euryale-ml/euryale/internal/engine"
+	"github.com/euryale-ml/euryale/internal/kernels"
+	"github.com/euryale-ml/euryale/layers"
+)
+
+// Short names for the graph's types.
+type (
+	Node  = gorgonia.Node
+	Nodes = gorgonia.Nodes
+)
+
+// Config describes one attention layer.
+type Config struct {
+	Pattern Pattern // nil: Full
+	Heads   int     // H
+	Scale   float64 // of the scores; 0: 1/√D
+
+	// Lens, int32 [B], is how many tokens of each example are not padding (which stands on the right): later keys are not
+	// read, later queries give 0. With Cross it speaks of the keys alone, and LensQ, of the same form, of the queries.
+	Lens  *Node
+	Cross bool
+	LensQ *Node
+
+	// IndexQ and IndexK, int32 [R], [B,R] or [B,H,R], lay the pattern out over other coordinates than positions: its row or
+	// column r is token Index[r] (none if negative). Nil: row r is token r.
+	IndexQ, IndexK *Node
+}
+
+// Attend adds softmax attention on the keys that the pattern lets each query read:
+//
+//	o_i = Σ_j p_ij v_j,  p_ij = exp(s q_i·k_j - lse_i),  lse_i = log Σ_j exp(s q_i·k_j),  j in A_i
+//
+// Shapes: q [B,TQ,H,D] or [B,TQ,H·D], k likewise with TK, v likewise with TK and a head size of its own -> o in the form of q,
+// lse [B,H,TQ]. A query that reads nothing has o = 0, lse = -Inf and no gradient.
+// Cost: O(pairs of listed tiles · D); memory O(B·TQ·H·D), the scores are never stored. Both results have gradients.
+// Source: Dao et al. 2022, arXiv 2205.14135 (streaming softmax); the tiles are those of Compile.
+// Errors (kept by b): shapes that do not fit together, a pattern for another number of heads.
+func Attend(b *layers.Builder, c Config, q, k, v *Node) (o, lse *Node) { return add(b, c, q, k, v) }
+
+// AttendQKV is Attend on one tensor [B,T,3·H·D] whose columns are q, then k, then v (each H·D): o is [B,T,H·D]. Its gradient
+// is one tensor of the same form, so nothing is split or joined.
+func AttendQKV(b *layers.Builder, c Config, qkv *Node) (o, lse *Node) { return add(b, c, qkv) }
+
+// add builds the node and the views of its results. in is q, k, v, or all in one.
+func add(b *layers.Builder, c Config, in ...*Node) (o, lse *Node) {
+	if b.Err() != nil {
+		return nil, nil
+	}
+	op := &attend{pattern: c.Pattern, heads: c.Heads, fused: len(in) == 1, lensQ: -1, lensK: -1, indexQ: -1, indexK: -1}
+	if op.pattern == nil {
+		op.pattern = Full{}
+	}
+	for _, n := range in {
+		if n == nil {
+			return b.Failf("attention: an input is missing"), nil
+		}
+	}
+	place := func(n *Node) int {
+		if n == nil {
+			return -1
+		}
+		if at := slices.Index(in, n); at >= 0 {
+			return at
+		}
+		in = append(in, n)
+		return len(in) - 1
+	}
+	op.lensK, op.lensQ = place(c.Lens), place(c.LensQ)
+	if !c.Cross {
+		if c.LensQ != nil {
+			return b.Failf("attention: LensQ without Cross; in self-attention Lens is of queries and keys"), nil
+		}
+		op.lensQ = op.lensK
+	}
+	op.indexQ, op.indexK = place(c.IndexQ), place(c.IndexK)
+	types := make([]engine.Type, len(in))
+	for i, n := range in {
+		types[i] = engine.TypeOf(n)
+	}
+	if err := op.size(types); err != nil {
+		return b.Fail(fmt.Errorf("attention: %w", err)), nil
+	}
+	op.scale = c.Scale
+	if op.scale == 0 {
+		op.scale = 1 / math.Sqrt(float64(op.d))
+	}
+	if err := op.compile(); err != nil {
+		return b.Fail(fmt.Errorf("attention: %w", err)), nil
+	}
+	packed := b.Op(op, in...)
+	shape := []int{op.b, op.tq, op.heads * op.dv}
+	if in[0].Dims() == 4 {
+		shape = []int{op.b, op.tq, op.heads, op.dv}
+	}
+	return layers.View(b, packed, 0, shape...), layers.View(b, packed, op.sizeO(), op.b, op.heads, op.tq)
+}
+
+// attend computes [o | lse]. Inputs: q, k, v or all in one, then lengths and indices.
+type attend struct {
+	pattern Pattern
+	text    string // of the pattern
+	heads   int
+	scale   float64
+	fused   bool
+
+	lensQ, lensK, indexQ, indexK int // places among the inputs, -1: none
+
+	b, tq, tk, d, dv int // tokens and head sizes
+	rq, rk           int // rows and columns of the layouts
+	layouts          []*kernels.Layout
+	order            []int32 // row to token, where the pattern is compiled in another order; nil: as it is
+}
+
+func (o *attend) sizeO() int   { return o.b * o.tq * o.heads * o.dv }
+func (o *attend) sizeLSE() int { return o.b * o.heads * o.tq }
+
+// tokens takes [B,T,H·D] or [B,T,H,D] apart.
+func (o *attend) tokens(name string, t engine.Type) (batch, length, channels int, err error) {
+	s := t.Shape
+	if !t.IsFloat() {
+		return 0, 0, 0, fmt.Errorf("%s has dtype %v, want float32 or float64", name, t.Dtype)
+	}
+	switch {
+	case len(s) == 3:
+		return s[0], s[1], s[2], nil
+	case len(s) == 4 && s[2] == o.heads:
+		return s[0], s[1], s[2] * s[3], nil
+	}
+	return 0, 0, 0, fmt.Errorf("%s has shape %v, want [B,T,H·D] or [B,T,H,D] with H = %d", name, s, o.heads)
+}
+
+// size reads the sizes off the inputs.
+func (o *attend) size(in []engine.Type) error {
+	if o.heads < 1 {
+		return fmt.Errorf("%d heads, want at least 1", o.heads)
+	}
+	var cq, cv int
+	var err error
+	if o.fused {
+		if o.b, o.tq, cq, err = o.tokens("qkv", in[0]); err != nil {
+			return err
+		}
+		if len(in[0].Shape) != 3 || cq%(3*o.heads) != 0 {
+			return fmt.Errorf("qkv has shape %v, want [B,T,3·H·D] with H = %d", in[0].Shape, o.heads)
+		}
+		cq /= 3
+		cv, o.tk = cq, o.tq
+	} else {
+		var bk, bv, tv, ck int
+		if o.b, o.tq, cq, err = o.tokens("q", in[0]); err != nil {
+			return err
+		}
+		if bk, o.tk, ck, err = o.tokens("k", in[1]); err != nil {
+			return err
+		}
+		if bv, tv, cv, err = o.tokens("v", in[2]); err != nil {
+			return err
+		}
+		if bk != o.b || bv != o.b || tv != o.tk || ck != cq || in[1].Dtype != in[0].Dtype || in[2].Dtype != in[0].Dtype {
+			return fmt.Errorf("q %v, k %v and v %v do not fit together", in[0], in[1], in[2])
+		}
+	}
+	if cq == 0 || cv == 0 || cq%o.heads != 0 || cv%o.heads != 0 {
+		return fmt.Errorf("%d columns cannot be split into %d heads of equal size; choose a divisor", max(cq, cv), o.heads)
+	}
+	o.d, o.dv = cq/o.heads, cv/o.heads
+	for _, l := range [2]int{o.lensQ, o.lensK} {
+		if l >= 0 && (in[l].Dtype != tensor.Int32 || !slices.Equal(in[l].Shape, tensor.Shape{o.b})) {
+			return fmt.Errorf("lengths are %v, want int32[%d], one for each example", in[l], o.b)
+		}
+	}
+	if o.rq, err = o.rows(in, o.indexQ, o.tq); err == nil {
+		o.rk, err = o.rows(in, o.indexK, o.tk)
+	}
+	return err
+}
+
+// rows is how many rows an index gives the layouts.
+func (o *attend) rows(in []engine.Type, index, tokens int) (int, error) {
+	if index < 0 {
+		return tokens, nil
+	}
+	s := in[index].Shape
+	ok := in[index].Dtype == tensor.Int32 && len(s) >= 1 && len(s) <= 3
+	if ok && len(s) > 1 {
+		ok = s[0] == o.b
+	}
+	if ok && len(s) == 3 {
+		ok = s[1] == o.heads
+	}
+	if !ok {
+		return 0, fmt.Errorf("the index is %v, want int32 [R], [B,R] or [B,H,R] with B = %d, H = %d", in[index], o.b, o.heads)
+	}
+	return s[len(s)-1], nil
+}
+
+// compile lays the pattern out. Dilated windows are compiled in the order of residues, where they are plain bands.
+func (o *attend) compile() error {
+	if err := CheckHeads(o.pattern, o.heads); err != nil {
+		return err
+	}
+	o.text = o.pattern.String()
+	permuted := o.indexQ < 0 && o.indexK < 0 && o.tq == o.tk && permutable(o.pattern)
+	if permuted {
+		o.order = o.residues()
+	}
+	var err error
+	o.layouts, err = compiled.get(o.pattern, o.text, o.rq, o.rk, permuted)
+	return err
+}
+
+// residues is the order of every head: [T] if all are alike, else [B,H,T].
+func (o *attend) residues() []int32 {
+	var order []int32
+	for h := range o.pattern.Heads() {
+		order = append(order, residueOrder(gapOf(o.pattern, h), o.tq)...)
+	}
+	if o.pattern.Heads() == 1 {
+		return order
+	}
+	return slices.Repeat(order, o.b)
+}
+
+func (*attend) Name() string { return "attention" }
+
+// NonFinite tells the watch for infinities that lse of a query without keys is one.
+func (*attend) NonFinite() {}
+
+func (o *attend) Infer(in []engine.Type) (engine.Type, error) {
+	again := *o
+	if err := again.size(in); err != nil {
+		return engine.Type{}, err
+	}
+	return engine.Type{Dtype: in[0].Dtype, Shape: tensor.Shape{o.sizeO() + o.sizeLSE()}}, nil
+}
+
+func (o *attend) Flops([]engine.Type, engine.Type) float64 {
+	return o.total(func(l *kernels.Layout) float64 { return l.ForwardFlops(o.d, o.dv) })
+}
+
+// total adds something up over examples and heads.
+func (o *attend) total(of func(l *kernels.Layout) float64) float64 {
+	var sum float64
+	for h := range o.heads {
+		sum += of(o.layouts[h%len(o.layouts)])
+	}
+	return float64(o.b) * sum
+}
+
+func (o *attend) Diff(in Nodes, out, dout *Node) (Nodes, error) {
+	parts, err := engine.Parts(dout, o.sizeO(), o.sizeLSE())
+	if err != nil {
+		return nil, err
+	}
+	if parts[0] == nil {
+		parts[0] = engine.Zeros(out.Graph(), engine.Type{Dtype: out.Dtype(), Shape: tensor.Shape{o.sizeO()}})
+	}
+	args := append(slices.Clone(in), out, parts[0])
+	if parts[1] != nil {
+		args = append(args, parts[1])
+	}
+	g, err := engine.Apply(attendGrad{o, len(in), parts[1] != nil}, args...)
+	if err != nil {
+		return nil, err
+	}
+	ds := make(Nodes, len(in))
+	if o.fused {
+		ds[0] = g
+		return ds, nil
+	}
+	at := 0
+	for i, n := range in[:3] {
+		if ds[i], err = engine.View(g, at, n.Shape()...); err != nil {
+			return nil, err
+		}
+		at += n.Shape().TotalSize()
+	}
+	return ds, nil
+}
+
+// attendGrad computes the gradients of q, k and v: side by side in one tensor if the inputs are, else one after the other.
+// Inputs: those of attend, its result, the gradient of o, that of lse if there is one.
+type attendGrad struct {
+	of     *attend
+	inputs int
+	lse    bool
+}
+
+func (attendGrad) Name() string { return "attention_grad" }
+
+func (o attendGrad) Infer(in []engine.Type) (engine.Type, error) {
+	if _, err := o.of.Infer(in[:o.inputs]); err != nil {
+		return engine.Type{}, err
+	}
+	if in[o.inputs+1].Size() != o.of.sizeO() || o.lse && in[o.inputs+2].Size() != o.of.sizeLSE() {
+		return engine.Type{}, fmt.Errorf("gradients %v do not fit", in[o.inputs+1:])
+	}
+	if o.of.fused {
+		return in[0], nil
+	}
+	n := in[0].Size() + in[1].Size() + in[2].Size()
+	return engine.Type{Dtype: in[0].Dtype, Shape: tensor.Shape{n}}, nil
+}
+
+func (o attendGrad) Flops([]engine.Type, engine.Type) float64 {
+	return o.of.total(func(l *kernels.Layout) float64 { return l.BackwardFlops(o.of.d, o.of.dv) })
+}
+
+func (attendGrad) Diff(Nodes, *Node, *Node) (Nodes, error) {
+	return nil, fmt.Errorf("a gradient has no gradient of its own here")
+}

@@ -1,0 +1,200 @@
+package attention
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/euryale-ml/euryale/internal/engine"
+	"github.com/euryale-ml/euryale/internal/kernels"
+)
+
+func (o *attend) Run(out engine.Value, in []engine.Value) error {
+	if engine.IsF32(out) {
+		return forward[float32](o, out, in)
+	}
+	return forward[float64](o, out, in)
+}
+
+func (o attendGrad) Run(out engine.Value, in []engine.Value) error {
+	if engine.IsF32(out) {
+		return backward[float32](&o, out, in)
+	}
+	return backward[float64](&o, out, in)
+}
+
+// call is what a run needs, kept for the next.
+type call[F kernels.Float] struct {
+	a              kernels.Attention[F]
+	dO, dQ, dK, dV kernels.Rows[F]
+	dLSE           []F
+	identity       []int32 // 0, 1, 2, …
+}
+
+var calls32, calls64 sync.Pool
+
+func callsOf[F kernels.Float]() *sync.Pool {
+	var f F
+	if _, ok := any(f).(float32); ok {
+		return &calls32
+	}
+	return &calls64
+}
+
+func takeCall[F kernels.Float]() *call[F] {
+	if c, ok := callsOf[F]().Get().(*call[F]); ok {
+		return c
+	}
+	return new(call[F])
+}
+
+func (c *call[F]) release() {
+	*c = call[F]{identity: c.identity}
+	callsOf[F]().Put(c)
+}
+
+// rowsOf describes data [B,T,H,d], or a column group of fused data, with this many columns a token.
+func rowsOf[F kernels.Float](data []F, tokens, d, columns int) kernels.Rows[F] {
+	return kernels.Rows[F]{Data: data, Batch: tokens * columns, Row: columns, Head: d}
+}
+
+// split describes q, k and v, or their gradients: three tensors, or if fused the column groups of the first.
+func split[F kernels.Float](o *attend, q, k, v []F) (rq, rk, rv kernels.Rows[F]) {
+	n, nv := o.heads*o.d, o.heads*o.dv
+	if o.fused {
+		return rowsOf(q, o.tq, o.d, 3*n), rowsOf(q[n:], o.tq, o.d, 3*n), rowsOf(q[2*n:], o.tq, o.d, 3*n)
+	}
+	return rowsOf(q, o.tq, o.d, n), rowsOf(k, o.tk, o.d, n), rowsOf(v, o.tk, o.dv, nv)
+}
+
+// prepare sets everything of a call but the layouts of patterns that depend on the lengths.
+func prepare[F kernels.Float](o *attend, c *call[F], packed []F, in []engine.Value) error {
+	a := &c.a
+	a.B, a.H, a.TQ, a.TK, a.D, a.DV = o.b, o.heads, o.rq, o.rk, o.d, o.dv
+	a.Scale, a.Layouts = F(o.scale), o.layouts
+	if o.fused {
+		a.Q, a.K, a.V = split(o, engine.Floats[F](in[0]), nil, nil)
+	} else {
+		a.Q, a.K, a.V = split(o, engine.Floats[F](in[0]), engine.Floats[F](in[1]), engine.Floats[F](in[2]))
+	}
+	a.O, a.LSE = rowsOf(packed, o.tq, o.dv, o.heads*o.dv), packed[o.sizeO():]
+	if o.order != nil {
+		a.IndexQ, a.IndexK = o.order, o.order
+	}
+	if o.indexQ >= 0 {
+		a.IndexQ, a.TokensQ = engine.Ints(in[o.indexQ]), o.tq
+	}
+	if o.indexK >= 0 {
+		a.IndexK, a.TokensK = engine.Ints(in[o.indexK]), o.tk
+	}
+	var err error
+	if a.LensQ, err = lengths(o.lensQ, o.tq, in); err == nil {
+		a.LensK, err = lengths(o.lensK, o.tk, in)
+	}
+	return err
+}
+
+// lengths checks the lengths of the examples.
+func lengths(place, tokens int, in []engine.Value) ([]int32, error) {
+	if place < 0 {
+		return nil, nil
+	}
+	lens := engine.Ints(in[place])
+	for b, l := range lens {
+		if l < 0 || int(l) > tokens {
+			return nil, fmt.Errorf("example %d has length %d, it must be from 0 to %d", b, l, tokens)
+		}
+	}
+	return lens, nil
+}
+
+func forward[F kernels.Float](o *attend, out engine.Value, in []engine.Value) error {
+	c := takeCall[F]()
+	defer c.release()
+	if err := prepare(o, c, engine.Floats[F](out), in); err != nil {
+		return err
+	}
+	if !o.byExample() {
+		return c.a.Forward()
+	}
+	whole := c.a
+	for b := range o.b {
+		if err := example(o, b, &whole, c); err != nil {
+			return err
+		}
+		if err := c.a.Forward(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func backward[F kernels.Float](o *attendGrad, out engine.Value, in []engine.Value) error {
+	c, of := takeCall[F](), o.of
+	defer c.release()
+	if err := prepare(of, c, engine.Floats[F](in[o.inputs]), in); err != nil {
+		return err
+	}
+	c.dO = rowsOf(engine.Floats[F](in[o.inputs+1]), of.tq, of.dv, of.heads*of.dv)
+	if o.lse {
+		c.dLSE = engine.Floats[F](in[o.inputs+2])
+	}
+	d := engine.Floats[F](out)
+	if of.fused {
+		c.dQ, c.dK, c.dV = split(of, d, nil, nil)
+	} else {
+		nq := of.b * of.tq * of.heads * of.d
+		nk := of.b * of.tk * of.heads * of.d
+		c.dQ, c.dK, c.dV = split(of, d, d[nq:], d[nq+nk:])
+	}
+	if !of.byExample() {
+		return c.a.Backward(c.dO, c.dLSE, c.dQ, c.dK, c.dV)
+	}
+	whole := *c
+	for b := range of.b {
+		if err := example(of, b, &whole.a, c); err != nil {
+			return err
+		}
+		if o.lse {
+			c.dLSE = whole.dLSE[b*of.heads*of.tq:]
+		}
+		if err := c.a.Backward(at(whole.dO, b), c.dLSE, at(whole.dQ, b), at(whole.dK, b), at(whole.dV, b)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// byExample reports whether every example has a layout of its own: positions are counted from its own end.
+func (o *attend) byExample() bool {
+	return (o.lensK >= 0 || o.lensQ >= 0) && o.pattern.FromEnd() && o.indexK < 0 && o.indexQ < 0
+}
+
+// example sets a call for one example of whole alone, with the pattern laid out for its own length.
+func example[F kernels.Float](o *attend, b int, whole *kernels.Attention[F], c *call[F]) error {
+	a := &c.a
+	a.B, a.TQ, a.TK = 1, o.tq, o.tk
+	if whole.LensQ != nil {
+		a.TQ = int(whole.LensQ[b])
+	}
+	if whole.LensK != nil {
+		a.TK = int(whole.LensK[b])
+	}
+	a.LensQ, a.LensK = nil, nil
+	for n := len(c.identity); n < max(o.tq, o.tk); n++ {
+		c.identity = append(c.identity, int32(n))
+	}
+	// Tokens that no row of the layout stands for are tokens without keys, so padding comes out as zeros.
+	a.IndexQ, a.TokensQ = c.identity[:a.TQ], o.tq
+	a.IndexK, a.TokensK = c.identity[:a.TK], o.tk
+	a.Q, a.K, a.V, a.O = at(whole.Q, b), at(whole.K, b), at(whole.V, b), at(whole.O, b)
+	a.LSE = whole.LSE[b*o.heads*o.tq:]
+	var err error
+	a.Layouts, err = compiled.get(o.pattern, o.text, a.TQ, a.TK, false)
+	return err
+}
+
+// at describes example b alone.
+func at[F kernels.Float](r kernels.Rows[F], b int) kernels.Rows[F] {
+	r.Data = r.Data[b*r.Batch:]
+	return r
+}
