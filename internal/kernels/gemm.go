@@ -9,45 +9,152 @@ type Epilogue[F Float] struct {
 	LdResidual int
 }
 
+const (
+	inlineFlops = 1 << 20 // a product of fewer operations is done by the caller alone: sharing it out costs as much
+	directRows  = 24      // for so few rows of C packing B costs more than it saves
+)
+
 // Gemm computes C[m,n] (+)= op(A)[m,k] op(B)[k,n], row major, then the epilogue. op(A) is A [m,k] or, with transA, the
 // transpose of A [k,m]; op(B) likewise B [k,n] or the transpose of B [n,k]. lda, ldb, ldc are the row strides as stored.
-// C may not overlap A or B; it may be ep.Residual.
+// C may not overlap A, B or the residual (C += AB + bias is accumulate with a bias). 2mnk operations; one row or column is
+// bound by memory. The work is split by shape and every element sums in a fixed order, so the bits do not depend on the
+// number of workers. NaN and infinities go through as in the plain sum. Nothing is allocated once buffers have grown.
+// It panics if a slice is shorter than its shape says.
 func Gemm[F Float](transA, transB bool, m, n, k int, a []F, lda int, b []F, ldb int, c []F, ldc int, accumulate bool, ep *Epilogue[F]) {
-	ra, ca, rb, cb := lda, 1, ldb, 1
-	if transA {
-		ra, ca = 1, lda
+	if m <= 0 || n <= 0 {
+		return
 	}
-	if transB {
-		rb, cb = 1, ldb
+	jobs := gemmJobsOf[F]()
+	j := jobs.get(newGemmJob[F])
+	j.kg = gemmOf[F]()
+	j.transA, j.transB, j.m, j.n, j.k = transA, transB, m, n, max(k, 0)
+	j.a, j.lda, j.b, j.ldb, j.c, j.ldc, j.accumulate = a, lda, b, ldb, c, ldc, accumulate
+	j.hasEpilogue = ep != nil && (ep.Bias != nil || ep.Act != None || ep.Residual != nil)
+	if j.hasEpilogue {
+		j.ep = *ep
 	}
-	for i := range m {
-		row := c[i*ldc : i*ldc+n]
-		if !accumulate {
-			clear(row)
-		}
-		for p := range k {
-			x, q := a[i*ra+p*ca], p*rb
-			for j := range row {
-				row[j] += x * b[q]
-				q += cb
-			}
-		}
-		if ep != nil {
-			ep.apply(i, row)
-		}
+	j.check()
+	j.alone = 2*m*n*j.k <= inlineFlops
+	if !j.alone {
+		j.work = growTo(j.work, Workers())
+	}
+	switch {
+	case k <= 0:
+		j.empty()
+	case m == 1 || n == 1 || transB && m < 4 && n*k >= 1<<10:
+		j.vectors()
+	case transA && k >= 2*chunkDepth && m*n <= chunkArea:
+		j.chunks()
+	default:
+		j.blocks()
+	}
+	j.release()
+	jobs.put(j)
+}
+
+// gemmJob is one product: its operands, how it is cut, and the buffers, which stay for the next one.
+type gemmJob[F Float] struct {
+	kg             *gemmKernels[F]
+	transA, transB bool
+	m, n, k        int
+	a, b, c        []F
+	lda, ldb, ldc  int
+	accumulate     bool
+	hasEpilogue    bool
+	ep             Epilogue[F]
+	alone          bool // too small to share out
+
+	cut   gemmBlockPlan
+	chunk gemmChunkPlan
+	vec   gemmVectorPlan
+
+	packedA, packedB [2][]F
+	partial          []F
+	work             []gemmScratch[F] // of each worker
+
+	// The methods as func values, made once.
+	blockTasks, chunkTasks func(phase int) int
+	blockTask, chunkTask   func(worker, phase, task int)
+	vectorTask             func(worker, task int)
+}
+
+type gemmScratch[F Float] struct {
+	a, b, edge []F
+	_          [56]byte // no line shared by two workers
+}
+
+func newGemmJob[F Float]() *gemmJob[F] {
+	j := &gemmJob[F]{work: make([]gemmScratch[F], 1)}
+	j.blockTasks, j.blockTask = j.countBlocks, j.block
+	j.chunkTasks, j.chunkTask = j.countChunks, j.chunkOrSum
+	j.vectorTask = j.vector
+	return j
+}
+
+var (
+	gemmJobs32 freelist[gemmJob[float32]]
+	gemmJobs64 freelist[gemmJob[float64]]
+)
+
+func gemmJobsOf[F Float]() *freelist[gemmJob[F]] {
+	if l, ok := any(&gemmJobs32).(*freelist[gemmJob[F]]); ok {
+		return l
+	}
+	return any(&gemmJobs64).(*freelist[gemmJob[F]])
+}
+
+// check touches the last element of every operand, because the assembly does not look.
+func (j *gemmJob[F]) check() {
+	rows, cols := j.m, j.k
+	if j.transA {
+		rows, cols = cols, rows
+	}
+	checkMatrix("A", rows, cols, j.lda, len(j.a))
+	rows, cols = j.k, j.n
+	if j.transB {
+		rows, cols = cols, rows
+	}
+	checkMatrix("B", rows, cols, j.ldb, len(j.b))
+	checkMatrix("C", j.m, j.n, j.ldc, len(j.c))
+	if j.hasEpilogue && j.ep.Residual != nil {
+		checkMatrix("residual", j.m, j.n, j.ep.LdResidual, len(j.ep.Residual))
+	}
+	if j.hasEpilogue && j.ep.Bias != nil {
+		checkMatrix("bias", 1, j.n, j.n, len(j.ep.Bias))
 	}
 }
 
-// apply does row i of C, whose bias is all of Bias.
-func (ep *Epilogue[F]) apply(i int, row []F) {
+// release forgets the caller's memory.
+func (j *gemmJob[F]) release() {
+	j.a, j.b, j.c, j.ep, j.hasEpilogue = nil, nil, nil, Epilogue[F]{}, false
+}
+
+// empty is the product of k = 0.
+func (j *gemmJob[F]) empty() {
+	if !j.accumulate {
+		for i := range j.m {
+			clear(j.c[i*j.ldc:][:j.n])
+		}
+	}
+	j.finish(0, j.m, 0, j.n)
+}
+
+// finish applies the epilogue to rows i0..i1, columns j0..j1 of C.
+func (j *gemmJob[F]) finish(i0, i1, j0, j1 int) {
+	if !j.hasEpilogue {
+		return
+	}
 	e := elem[F]()
-	if ep.Bias != nil {
-		e.add(row, ep.Bias[:len(row)], row)
-	}
-	if ep.Act != None {
-		e.act[ep.Act](row, row)
-	}
-	if ep.Residual != nil {
-		e.add(row, ep.Residual[i*ep.LdResidual:][:len(row)], row)
+	for i := i0; i < i1; i++ {
+		row := j.c[i*j.ldc:][j0:j1]
+		if j.ep.Bias != nil {
+			e.add(row, j.ep.Bias[j0:j1], row)
+		}
+		if j.ep.Act != None {
+			e.act[j.ep.Act](row, row)
+		}
+		if j.ep.Residual != nil {
+			e.add(row, j.ep.Residual[i*j.ep.LdResidual:][j0:j1], row)
+		}
 	}
 }

@@ -5,10 +5,13 @@ import "unsafe"
 // gemmGeneric is the plain Go form of the kernels, the oracle of the others.
 func gemmGeneric[F Float]() gemmKernels[F] {
 	return gemmKernels[F]{
-		nr:       16,
-		strips:   [5]stripFn[F]{1: strip16Go[F]},
-		packRows: packRowsGo[F],
-		packT16:  packT16Go[F],
+		nr: 16, kc: 256, mc: 96, nb: 256, keepB: 1 << 16,
+		strips:     [5]stripFn[F]{1: strip16Go[F]},
+		packRows:   packRowsGo[F],
+		packT16:    packT16Go[F],
+		packRows12: packRows12Go[F],
+		dotRows:    dotRowsGo[F],
+		axpyRows:   axpyRowsGo[F],
 	}
 }
 
@@ -75,6 +78,37 @@ func packT16Go[F Float](k int, x *F, ldx int, dst *F, ldd int) {
 	for j := range 16 {
 		for i, v := range xs[j*ldx : j*ldx+k] {
 			ds[i*ldd+j] = v
+		}
+	}
+}
+
+func packRows12Go[F Float](k, np int, x *F, ldx int, dst *F, pstride int) {
+	packRowsGo(k, np, 12, x, ldx, dst, pstride)
+}
+
+func dotRowsGo[F Float](n, k int, x, w *F, ldw int, y *F) {
+	xs, ws, ys := unsafe.Slice(x, k), unsafe.Slice(w, (n-1)*ldw+k), unsafe.Slice(y, n)
+	for i := range ys {
+		var s0, s1, s2, s3 F
+		r, p := ws[i*ldw:][:k], 0
+		for ; p+4 <= k; p += 4 {
+			s0 += xs[p] * r[p]
+			s1 += xs[p+1] * r[p+1]
+			s2 += xs[p+2] * r[p+2]
+			s3 += xs[p+3] * r[p+3]
+		}
+		for ; p < k; p++ {
+			s0 += xs[p] * r[p]
+		}
+		ys[i] = s0 + s1 + (s2 + s3)
+	}
+}
+
+func axpyRowsGo[F Float](n, k int, x, w *F, ldw int, y *F) {
+	xs, ws, ys := unsafe.Slice(x, k), unsafe.Slice(w, (k-1)*ldw+n), unsafe.Slice(y, n)
+	for p, v := range xs {
+		for i, u := range ws[p*ldw:][:n] {
+			ys[i] += v * u
 		}
 	}
 }

@@ -3,8 +3,13 @@ package kernels
 // gemmKernels are the kernels of matrix products of a set. The assembly ones may be given the address of any element of a
 // slice; they touch exactly the elements that are named.
 type gemmKernels[F Float] struct {
-	// nr is the widest strip.
-	nr int
+	nr    int  // width of the widest strip
+	kc    int  // depth of a block of k
+	mc    int  // rows of C in a task, at most
+	nb    int  // columns of C in a task
+	keepB int  // elements of packed B to keep in the level 2 cache
+	copyA bool // rows of A a multiple of 4 KB apart collide in a small level 1 cache: copy them
+
 	// strips, by width/16 (nil where the set has none; strips[1] and strips[nr/16] are always there):
 	// C[m x width] (+)= A[m x k] B[k x width], A with strides for rows and columns, B and C with row strides; k may be 0.
 	// A call is atomic to the scheduler, so keep m*k below about 64k.
@@ -13,6 +18,12 @@ type gemmKernels[F Float] struct {
 	packRows func(k, np, width int, x *F, ldx int, dst *F, pstride int)
 	// packT16 transposes 16 rows of k floats (k%8 == 0, k > 0), ldx apart, into k rows of 16, ldd apart.
 	packT16 func(k int, x *F, ldx int, dst *F, ldd int)
+	// packRows12 is packRows for panels of 12.
+	packRows12 func(k, np int, x *F, ldx int, dst *F, pstride int)
+	// dotRows: y[i] = sum_p x[p] w[i][p] for n rows of k > 0.
+	dotRows func(n, k int, x, w *F, ldw int, y *F)
+	// axpyRows: y[j] += sum_p x[p] w[p][j] for k rows of n > 0.
+	axpyRows func(n, k int, x, w *F, ldw int, y *F)
 }
 
 type stripFn[F Float] func(m, k int, a *F, rsa, csa int, b *F, ldb int, c *F, ldc int, accum int)

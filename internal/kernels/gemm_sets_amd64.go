@@ -4,18 +4,24 @@ package kernels
 
 func gemmAVX2() gemmKernels[float32] {
 	return gemmKernels[float32]{
-		nr:       16,
-		strips:   [5]stripFn[float32]{1: strip16AVX2},
-		packRows: packRowsAVX2,
-		packT16:  packT16AVX2,
+		nr: 16, kc: 256, mc: 192, nb: 256, keepB: 1 << 16, copyA: true,
+		strips:     [5]stripFn[float32]{1: strip16AVX2},
+		packRows:   packRowsAVX2,
+		packT16:    packT16AVX2,
+		packRows12: packRows12AVX2,
+		dotRows:    dotRowsAVX2,
+		axpyRows:   axpyRowsAVX2,
 	}
 }
 
 func gemmAVX512() gemmKernels[float32] {
 	return gemmKernels[float32]{
-		nr:       64,
-		strips:   [5]stripFn[float32]{1: strip16AVX512, 2: strip32AVX512, 4: strip64AVX512},
-		packRows: packRowsAVX512,
-		packT16:  packT16AVX512,
+		nr: 64, kc: 512, mc: 96, nb: 256, keepB: 1 << 18,
+		strips:     [5]stripFn[float32]{1: strip16AVX512, 2: strip32AVX512, 4: strip64AVX512},
+		packRows:   packRowsAVX512,
+		packT16:    packT16AVX512,
+		packRows12: packRows12AVX512,
+		dotRows:    dotRowsAVX512,
+		axpyRows:   axpyRowsAVX512,
 	}
 }

@@ -19,7 +19,10 @@ func gemm() {
 		strip("strip16", stripShape{vectors: 2, rows: []int{6, 4, 2, 1}})
 	}
 	packRows()
+	packRows12()
 	packT16()
+	dotRows()
+	axpyRows()
 }
 
 // stripShape describes a strip kernel.
@@ -275,5 +278,37 @@ func packT16() {
 	MOVQ(q, dst)
 	SUBQ(Imm(8), k)
 	JNZ(LabelRef("col"))
+	done()
+}
+
+// packRows12: cut k rows of np*12 floats, stride ldx, into panels: panel p, row i goes to dst[p*pstride + i*12].
+func packRows12() {
+	text("packRows12", "func(k, np int, x *float32, ldx int, dst *float32, pstride int)")
+	k := Load(Param("k"), GP64())
+	x := Load(Param("x"), GP64())
+	ld := Load(Param("ldx"), GP64())
+	dst := Load(Param("dst"), GP64())
+	ps := Load(Param("pstride"), GP64())
+	SHLQ(U8(2), ld)
+	SHLQ(U8(2), ps)
+	p, q, np := GP64(), GP64(), GP64()
+	Label("row")
+	MOVQ(dst, q)
+	MOVQ(x, p)
+	Load(Param("np"), np)
+	Label("panel")
+	a, b := YMM(), XMM()
+	VMOVUPS(Mem{Base: p}, a)
+	VMOVUPS(Mem{Base: p, Disp: 32}, b)
+	VMOVUPS(a, Mem{Base: q})
+	VMOVUPS(b, Mem{Base: q, Disp: 32})
+	ADDQ(Imm(48), p)
+	ADDQ(ps, q)
+	DECQ(np)
+	JNZ(LabelRef("panel"))
+	ADDQ(ld, x)
+	ADDQ(Imm(48), dst)
+	DECQ(k)
+	JNZ(LabelRef("row"))
 	done()
 }

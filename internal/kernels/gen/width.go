@@ -67,6 +67,58 @@ func bci(x uint32) Mem {
 	return m
 }
 
+// tail makes loads and stores of the last n%lanes floats: a mask register, or a vector of masks from a table.
+type tail struct {
+	k   Register
+	vec VecVirtual
+}
+
+var tailMasks Mem // AVX2: 8 lanes set, then 8 clear
+
+// newTail clobbers n, the number of floats, of which it leaves n%lanes.
+func newTail(n GPVirtual) tail {
+	ANDQ(Imm(uint64(lanes()-1)), n)
+	if w.wide {
+		bits, k := GP64(), K()
+		MOVQ(U32(0xffff), bits)
+		BZHIQ(n, bits, bits)
+		KMOVW(bits.As32(), k)
+		return tail{k: k}
+	}
+	if tailMasks.Base == nil {
+		tailMasks = GLOBL("tailMasks", RODATA|NOPTR)
+		for i := range 8 {
+			DATA(i*4, U32(0xffffffff))
+		}
+		for i := range 8 {
+			DATA(32+i*4, U32(0))
+		}
+	}
+	at, v := GP64(), V()
+	LEAQ(tailMasks, at)
+	NEGQ(n)
+	VMOVUPS(Mem{Base: at, Index: n, Scale: 4, Disp: 32}, v)
+	NEGQ(n)
+	return tail{vec: v}
+}
+
+// load reads the tail, 0 in the other lanes; memory behind it is not touched.
+func (t tail) load(m Mem, v VecVirtual) {
+	if w.wide {
+		VMOVUPS_Z(m, t.k, v)
+	} else {
+		VMASKMOVPS(m, t.vec, v)
+	}
+}
+
+func (t tail) store(v VecVirtual, m Mem) {
+	if w.wide {
+		VMOVUPS(v, t.k, m)
+	} else {
+		VMASKMOVPS(v, t.vec, m)
+	}
+}
+
 // expConsts holds, for one function, the constants of exp2v: registers if there are 32 of them, else memory.
 type expConsts struct {
 	loaded      bool

@@ -1,0 +1,96 @@
+package kernels
+
+// gemmChunkPlan cuts k of a weight gradient.
+type gemmChunkPlan struct {
+	depth, count int // of a chunk
+	rows, cols   int // of a task
+	gm, gn       int
+	ld           int // of a partial C
+}
+
+const (
+	chunkDepth = 1024    // least depth of a chunk of k
+	maxChunks  = 8       //
+	chunkArea  = 1 << 19 // largest C: the partial ones are summed
+	chunkRows  = 528     // of a task: 44 panels
+	chunkCols  = 512
+	sumCols    = 4096 // elements of C summed by one task
+)
+
+// chunks is for weight gradients, op(A) = A transposed: C is small and k long. k is cut into chunks by shape, each computed by
+// one worker with buffers of its own (nothing packed by one core is read by another), then added up in the order of the chunks.
+func (j *gemmJob[F]) chunks() {
+	p := &j.chunk
+	p.depth = roundUp(ceilDiv(j.k, min(maxChunks, j.k/chunkDepth)), 16)
+	p.count = ceilDiv(j.k, p.depth)
+	p.rows, p.cols = min(j.m, chunkRows), min(j.n, chunkCols)
+	p.gm, p.gn = ceilDiv(j.m, p.rows), ceilDiv(j.n, p.cols)
+	p.ld = roundUp(j.n, 16)
+	j.partial = growTo(j.partial, (p.count-1)*j.m*p.ld)
+	Phases(2, j.chunkTasks, j.chunkTask)
+}
+
+// sumRows is the number of rows of C that one task sums.
+func (p *gemmChunkPlan) sumRows() int { return max(1, sumCols/p.ld) }
+
+func (j *gemmJob[F]) countChunks(phase int) int {
+	if phase == 0 {
+		return j.chunk.count * j.chunk.gm * j.chunk.gn
+	}
+	return ceilDiv(j.m, j.chunk.sumRows())
+}
+
+func (j *gemmJob[F]) chunkOrSum(worker, phase, task int) {
+	if phase == 0 {
+		j.chunkProduct(worker, task)
+	} else {
+		j.chunkSum(task)
+	}
+}
+
+// chunkProduct computes a block of the partial C of one chunk. The first chunk's is C itself.
+func (j *gemmJob[F]) chunkProduct(worker, task int) {
+	p, s := &j.chunk, &j.work[worker]
+	g := task / (p.gm * p.gn)
+	i0, j0 := task/p.gn%p.gm*p.rows, task%p.gn*p.cols
+	rows, cols := min(p.rows, j.m-i0), min(p.cols, j.n-j0)
+	dst, ld, add := j.c[i0*j.ldc+j0:], j.ldc, j.accumulate
+	if g > 0 {
+		dst, ld, add = j.partial[((g-1)*j.m+i0)*p.ld+j0:], p.ld, false
+	}
+	k1 := min(j.k, (g+1)*p.depth)
+	depth := k1 - g*p.depth
+	kb := roundUp(ceilDiv(depth, ceilDiv(depth, j.kg.kc)), 16)
+	s.a = growTo(s.a, roundUp(rows, panelA)*kb)
+	s.b = growTo(s.b, roundUp(cols, 16)*kb)
+	for pc := g * p.depth; pc < k1; pc += kb {
+		kc := min(kb, k1-pc)
+		for k0 := 0; k0 < kc; k0 += 4 * packDepth { // short calls: assembly cannot be preempted
+			n := min(4*packDepth, kc-k0)
+			j.kg.cutA(kc, k0, n, rows, j.a[(pc+k0)*j.lda+i0:], j.lda, s.a)
+			if !j.transB {
+				j.kg.cutB(kc, k0, n, cols, j.b[(pc+k0)*j.ldb+j0:], j.ldb, s.b)
+			}
+		}
+		if j.transB {
+			j.kg.transposeB(kc, cols, 0, cols, j.b[j0*j.ldb+pc:], j.ldb, s.b)
+		}
+		x := operand[F]{data: s.a, rs: 1, cs: panelA, step: panelA, next: panelA * kc}
+		j.strips(worker, rows, kc, x, s.b, cols, 0, cols, dst, ld, add)
+		add = true
+	}
+}
+
+// chunkSum adds the partial sums to some rows of C.
+func (j *gemmJob[F]) chunkSum(task int) {
+	p, e := &j.chunk, elem[F]()
+	n := p.sumRows()
+	i0, i1 := task*n, min(j.m, (task+1)*n)
+	for i := i0; i < i1; i++ {
+		row := j.c[i*j.ldc:][:j.n]
+		for g := range p.count - 1 {
+			e.add(row, j.partial[(g*j.m+i)*p.ld:][:j.n], row)
+		}
+	}
+	j.finish(i0, i1, 0, j.n)
+}
