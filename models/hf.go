@@ -1,0 +1,101 @@
+package models
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/euryale-ml/euryale/internal/config"
+)
+
+// extra is what a config.json of Hugging Face holds besides the keys that a family reads. It is written back as it was.
+type extra map[string]json.RawMessage
+
+// decodeHF reads the keys that dst has into dst, strictly, and returns the others. null leaves a default alone, as in Python.
+func decodeHF(raw []byte, dst any) (extra, error) {
+	var all map[string]json.RawMessage
+	if err := config.Decode(raw, &all); err != nil {
+		return nil, err
+	}
+	known, rest := map[string]json.RawMessage{}, extra{}
+	fields := jsonKeys(dst)
+	for k, v := range all {
+		switch {
+		case !slices.Contains(fields, k):
+			rest[k] = v
+		case !bytes.Equal(bytes.TrimSpace(v), []byte("null")):
+			known[k] = v
+		}
+	}
+	text, err := json.Marshal(known)
+	if err != nil {
+		return nil, err
+	}
+	if err := config.Decode(text, dst); err != nil {
+		return nil, withoutPlace(err)
+	}
+	var p problems
+	for _, k := range slices.Sorted(maps.Keys(rest)) {
+		if why := refused[k]; why != "" && !empty(rest[k]) {
+			p.add(&config.FieldError{Path: k, Value: rest[k], Want: why})
+		}
+	}
+	return rest, p.err()
+}
+
+// refused are keys that change the computation in a way that no family here has; false, null and empty are fine.
+var refused = map[string]string{
+	"quantization_config": "quantised weights are not supported: save the model in float32, float16 or bfloat16",
+	"add_cross_attention": "cross-attention in a decoder of this type is not supported",
+	"pruned_heads":        "pruned heads are not supported",
+}
+
+func empty(v json.RawMessage) bool {
+	s := strings.Join(strings.Fields(string(v)), "")
+	return s == "null" || s == "false" || s == "{}" || s == "[]" || s == `""`
+}
+
+// withoutPlace drops line and column, which belong to a rewritten text.
+func withoutPlace(err error) error {
+	var p problems
+	for _, f := range config.Faults(err) {
+		if fe, ok := f.(*config.FieldError); ok {
+			c := *fe
+			c.Line, c.Col = 0, 0
+			f = &c
+		}
+		p.add(f)
+	}
+	return p.err()
+}
+
+// jsonKeys lists the keys of a struct.
+func jsonKeys(dst any) []string {
+	t := reflect.TypeOf(dst).Elem()
+	keys := make([]string, t.NumField())
+	for i := range keys {
+		keys[i], _, _ = strings.Cut(t.Field(i).Tag.Get("json"), ",")
+	}
+	return keys
+}
+
+// marshalConfig writes a config.json: the keys of cfg in their order, then the extra ones in order of the alphabet.
+func marshalConfig(cfg any, rest extra) ([]byte, error) {
+	text, err := json.MarshalIndent(cfg, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("models: config.json: %w", err)
+	}
+	if len(rest) == 0 {
+		return append(text, '\n'), nil
+	}
+	more, err := json.MarshalIndent(rest, "", "  ") // a map: keys sorted
+	if err != nil {
+		return nil, fmt.Errorf("models: config.json: %w", err)
+	}
+	joined := append(bytes.TrimSuffix(text, []byte("\n}")), ',')
+	return append(append(joined, bytes.TrimPrefix(more, []byte("{"))...), '\n'), nil
+}

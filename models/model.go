@@ -1,0 +1,53 @@
+package models
+
+import (
+	"github.com/euryale-ml/euryale/layers"
+)
+
+// Node is a node of the expression graph.
+type Node = layers.Node
+
+// Dims are the sizes that are asked for from outside.
+type Dims struct {
+	Vocab     int // V, ids are 0 to V-1
+	Hidden    int // C
+	Inner     int // F
+	Layers    int
+	Heads     int
+	Positions int // longest sequence; 0 = no limit
+}
+
+// Inputs are the graph inputs of a model.
+type Inputs struct {
+	IDs  *Node // int32 [B,T]
+	Lens *Node // int32 [B], tokens of each example that are not padding (right padding); nil: no padding
+}
+
+// Outputs are what the forward pass gives.
+type Outputs struct {
+	Logits *Node   // [B,T,V]
+	Hidden []*Node // [B,T,C]: the sum of the embeddings, then the stream after each layer; the last one is after the final norm
+}
+
+// Model is a network without its weights: it adds itself to graphs and names the weights it wants.
+type Model interface {
+	// Type is the model_type of config.json.
+	Type() string
+	// Task is what the head is for, such as causal_lm.
+	Task() string
+	// Dims are the sizes.
+	Dims() Dims
+	// Config is the resolved config.json.
+	Config() ([]byte, error)
+	// Forward adds the network to the graph of b. Weights are parameters of b. Errors are kept by b. Each layer, or each
+	// layersPerBlock layers, is one block for recomputation; 0: no blocks.
+	Forward(b *layers.Builder, in Inputs, layersPerBlock int) Outputs
+	// Warnings lists what the configuration asks for that has no effect here, for people.
+	Warnings() []string
+}
+
+// Causal is a model that can be run token by token.
+type Causal interface {
+	Model
+	causal() *stack
+}

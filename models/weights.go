@@ -1,0 +1,145 @@
+package models
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"gorgonia.org/tensor"
+
+	"github.com/euryale-ml/euryale/checkpoints"
+	"github.com/euryale-ml/euryale/internal/config"
+	"github.com/euryale-ml/euryale/layers"
+)
+
+// Loaded is a model with its weights.
+type Loaded struct {
+	Model
+	Params *layers.Params
+	Source *checkpoints.Model // where it was found; its tensors are closed
+}
+
+// Load opens what a MODEL argument means: a model folder of this project or of Hugging Face, a run folder, a checkpoint.
+//
+// Errors: *checkpoints.FileError; faults of config.json as of New; *WeightsError.
+func Load(path string, dtype tensor.Dtype) (*Loaded, error) {
+	src, err := checkpoints.Resolve(path)
+	if err != nil {
+		return nil, err
+	}
+	m, err := New(src.Config)
+	if err != nil {
+		return nil, errors.Join(&config.FileError{Name: src.Dir + "/config.json", Err: err}, src.Close())
+	}
+	params, err := Weights(m, src.Tensors, dtype)
+	if cerr := src.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", src.Dir, err)
+	}
+	return &Loaded{m, params, src}, nil
+}
+
+// WeightsError lists how the tensors of a file differ from those that a model wants.
+type WeightsError struct {
+	Missing []string // wanted, not there
+	Unknown []string // there, not wanted
+	Shape   []string // "name: (4, 8), want (8, 4)"
+}
+
+func (e *WeightsError) Error() string {
+	var parts []string
+	for _, p := range []struct {
+		what  string
+		names []string
+	}{{"missing", e.Missing}, {"not part of the model", e.Unknown}, {"of the wrong shape", e.Shape}} {
+		if len(p.names) > 0 {
+			parts = append(parts, fmt.Sprintf("%s: %s", p.what, some(p.names)))
+		}
+	}
+	return "model.safetensors does not fit config.json: " + strings.Join(parts, "; ") + ": check that the two belong together"
+}
+
+// some lists the first names and counts the others.
+func some(names []string) string {
+	const most = 5
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+}
+
+// Weights reads the weights of a model from a file. Names may lack the prefix of the base model ("transformer."), as in files
+// that were saved without a head; masks that old versions saved as buffers are passed over, and so is the copy of a tied table.
+//
+// Errors: *WeightsError; *checkpoints.FileError.
+func Weights(m Model, file *checkpoints.Safetensors, dtype tensor.Dtype) (*layers.Params, error) {
+	params, err := NewParams(m, dtype, 0)
+	if err != nil {
+		return nil, err
+	}
+	var faults WeightsError
+	found := map[string]bool{}
+	for _, name := range file.Names() {
+		p, ok := params.Get(name)
+		if !ok {
+			p, ok = params.Get(basePrefix + name)
+		}
+		if !ok {
+			if !passedOver(m, name) {
+				faults.Unknown = append(faults.Unknown, name)
+			}
+			continue
+		}
+		info, _ := file.Info(name)
+		if !slices.Equal(info.Shape, []int(p.Value.Shape())) {
+			faults.Shape = append(faults.Shape, fmt.Sprintf("%s: %v, want %v", name, info.Shape, p.Value.Shape()))
+			found[p.Name] = true
+			continue
+		}
+		if dtype == tensor.Float32 {
+			err = file.ReadFloat32s(name, p.Value.Float32s())
+		} else {
+			err = file.ReadFloat64s(name, p.Value.Float64s())
+		}
+		if err != nil {
+			return nil, err
+		}
+		found[p.Name] = true
+	}
+	for _, p := range params.All() {
+		if !found[p.Name] {
+			faults.Missing = append(faults.Missing, p.Name)
+		}
+	}
+	if faults.Missing != nil || faults.Unknown != nil || faults.Shape != nil {
+		return nil, &faults
+	}
+	return params, nil
+}
+
+// basePrefix is what Hugging Face puts before the names of a base model when it has a head.
+const basePrefix = "transformer."
+
+// passedOver tells whether a tensor that is no weight of the model may be there all the same.
+func passedOver(m Model, name string) bool {
+	if name == "lm_head.weight" {
+		return true // a model that is not tied has this as a weight
+	}
+	if m.Type() == "decoder" {
+		return false
+	}
+	return strings.HasSuffix(name, ".attn.bias") || strings.HasSuffix(name, ".attn.masked_bias") ||
+		strings.HasSuffix(name, ".attention.bias") || strings.HasSuffix(name, ".attention.masked_bias")
+}
+
+// Tensors are the weights as a file holds them. They share memory with the parameters.
+func Tensors(p *layers.Params) []checkpoints.Tensor {
+	var all []checkpoints.Tensor
+	for _, q := range p.All() {
+		all = append(all, checkpoints.Tensor{Name: q.Name, Shape: q.Value.Shape(), Data: q.Value.Data()})
+	}
+	return all
+}

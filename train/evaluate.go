@@ -1,0 +1,161 @@
+package train
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/euryale-ml/euryale/data"
+	"github.com/euryale-ml/euryale/internal/engine"
+	"github.com/euryale-ml/euryale/internal/kernels"
+	"github.com/euryale-ml/euryale/layers"
+	"github.com/euryale-ml/euryale/models"
+)
+
+// Score is the result of an evaluation.
+type Score struct {
+	Loss     float64 // mean nats a token
+	Bytes    float64 // what the tokens stand for
+	Tokens   int64   // scored
+	Correct  int64   // tokens that the model held most likely
+	Position []PositionScore
+}
+
+// PositionScore is the mean loss of the tokens at some places of their window.
+type PositionScore struct {
+	From   int     `json:"from"` // inputs before the scored one, at least
+	To     int     `json:"to"`   // and less than
+	Loss   float64 `json:"loss"`
+	Tokens int64   `json:"tokens"`
+}
+
+// BitsPerByte is the loss in bits for each byte of text.
+func (s Score) BitsPerByte() float64 { return s.Loss * float64(s.Tokens) / math.Ln2 / s.Bytes }
+
+// Perplexity is exp(loss).
+func (s Score) Perplexity() float64 { return math.Exp(s.Loss) }
+
+// Accuracy is the part of the tokens that the model held most likely.
+func (s Score) Accuracy() float64 { return float64(s.Correct) / float64(s.Tokens) }
+
+// Evaluator scores windows with the current weights.
+type Evaluator struct {
+	graph *Graph
+	batch *data.Batch
+}
+
+// NewEvaluator compiles a model for batches of windows of T tokens.
+func NewEvaluator(m models.Model, params *layers.Params, batch, t int) (*Evaluator, error) {
+	g, err := NewGraph(m, params, batch, t, GraphOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return &Evaluator{g, data.NewBatch(batch, t)}, nil
+}
+
+// Run scores the windows, the first batches only if limit > 0. It stops early with ctx's error. progress, if not nil, is told
+// how many windows are done.
+func (e *Evaluator) Run(ctx context.Context, w *data.Windows, limit int, progress func(done, all int)) (Score, error) {
+	var s Score
+	g := e.graph
+	bins := newBins(g.T)
+	total := 0.0
+	n := w.Len()
+	if limit > 0 {
+		n = min(n, limit*g.B)
+	}
+	for first := 0; first < n; first += g.B {
+		if err := ctx.Err(); err != nil {
+			return s, err
+		}
+		w.Fill(first, e.batch)
+		g.load(e.batch)
+		if err := g.Program.Run(); err != nil {
+			return s, fmt.Errorf("evaluation: %w", err)
+		}
+		total += sum(g.rows)
+		s.Tokens += int64(e.batch.Scored())
+		if engine.IsF32(g.rows) {
+			s.Correct += bins.add(e.batch, floats64[float32](g.rows), correct(e.batch, engine.Floats[float32](g.logits)))
+		} else {
+			s.Correct += bins.add(e.batch, floats64[float64](g.rows), correct(e.batch, engine.Floats[float64](g.logits)))
+		}
+		if progress != nil {
+			progress(min(first+g.B, n), n)
+		}
+	}
+	if s.Tokens == 0 {
+		return s, fmt.Errorf("evaluation: nothing to predict in %d windows: give more text", n)
+	}
+	s.Loss = total / float64(s.Tokens)
+	s.Bytes = w.Bytes() * float64(s.Tokens) / float64(w.Scored())
+	s.Position = bins.scores()
+	return s, nil
+}
+
+func floats64[F kernels.Float](v engine.Value) func(i int) float64 {
+	x := engine.Floats[F](v)
+	return func(i int) float64 { return float64(x[i]) }
+}
+
+// correct tells of a scored token whether it has the largest logit, the first of equal ones.
+func correct[F kernels.Float](b *data.Batch, logits []F) func(i int) bool {
+	v := len(logits) / len(b.Targets)
+	return func(i int) bool {
+		row := logits[i*v : (i+1)*v]
+		best := 0
+		for j, x := range row {
+			if x > row[best] {
+				best = j
+			}
+		}
+		return best == int(b.Targets[i])
+	}
+}
+
+// bins are places in a window in ranges that double: 0, 1, 2-3, 4-7, ...
+type bins struct {
+	t     int
+	loss  []float64
+	count []int64
+}
+
+func newBins(t int) *bins {
+	n := binOf(t-1) + 1
+	return &bins{t, make([]float64, n), make([]int64, n)}
+}
+
+func binOf(place int) int {
+	b := 0
+	for ; place > 0; place /= 2 {
+		b++
+	}
+	return b
+}
+
+func (b *bins) add(batch *data.Batch, loss func(i int) float64, ok func(i int) bool) (correct int64) {
+	for i, target := range batch.Targets {
+		if target < 0 {
+			continue
+		}
+		k := binOf(i % b.t)
+		b.loss[k] += loss(i)
+		b.count[k]++
+		if ok(i) {
+			correct++
+		}
+	}
+	return correct
+}
+
+func (b *bins) scores() []PositionScore {
+	var all []PositionScore
+	for k, n := range b.count {
+		if n == 0 {
+			continue
+		}
+		p := PositionScore{From: 1 << k >> 1, To: min(1<<k, b.t), Loss: b.loss[k] / float64(n), Tokens: n}
+		all = append(all, p)
+	}
+	return all
+}

@@ -1,0 +1,63 @@
+package train
+
+// StepEvent tells of one update. It is a line of metrics.jsonl and of --json.
+type StepEvent struct {
+	Event      string  `json:"event"` // "step"
+	Step       int     `json:"step"`
+	Loss       float64 `json:"loss"` // nats a token
+	LR         float64 `json:"lr"`
+	GradNorm   float64 `json:"grad_norm"` // before clipping
+	TokensPerS float64 `json:"tokens_per_s"`
+}
+
+// EvalEvent tells of an evaluation on the validation part, in plain windows.
+type EvalEvent struct {
+	Event   string  `json:"event"` // "eval"
+	Step    int     `json:"step"`
+	ValLoss float64 `json:"val_loss"` // nats a token
+	ValBPB  float64 `json:"val_bpb"`  // bits per byte
+	Best    bool    `json:"best"`     // the smallest loss so far
+}
+
+// DoneEvent is the last line of a run.
+type DoneEvent struct {
+	Event      string   `json:"event"` // "done"
+	Steps      int      `json:"steps"`
+	ValLoss    float64  `json:"val_loss"`
+	ValBPB     float64  `json:"val_bpb"`
+	TestBPB    *float64 `json:"test_bpb,omitempty"` // when the test part was evaluated
+	Checkpoint string   `json:"checkpoint"`
+	Stopped    string   `json:"stopped,omitempty"` // why before train.steps: "steps", "early_stop", "interrupted"
+}
+
+// Hooks are called from the training loop, between steps; nil ones are left out.
+type Hooks struct {
+	Step    func(StepEvent)
+	Eval    func(EvalEvent)
+	Saved   func(step int, path string)
+	Warning func(string)
+}
+
+func (h Hooks) step(e StepEvent) {
+	if h.Step != nil {
+		h.Step(e)
+	}
+}
+
+func (h Hooks) eval(e EvalEvent) {
+	if h.Eval != nil {
+		h.Eval(e)
+	}
+}
+
+func (h Hooks) saved(step int, path string) {
+	if h.Saved != nil {
+		h.Saved(step, path)
+	}
+}
+
+func (h Hooks) warn(s string) {
+	if h.Warning != nil {
+		h.Warning(s)
+	}
+}

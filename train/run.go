@@ -1,0 +1,380 @@
+package train
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime"
+
+	"gorgonia.org/tensor"
+
+	"github.com/euryale-ml/euryale/checkpoints"
+	"github.com/euryale-ml/euryale/data"
+	"github.com/euryale-ml/euryale/internal/config"
+	"github.com/euryale-ml/euryale/internal/kernels"
+	"github.com/euryale-ml/euryale/layers"
+	"github.com/euryale-ml/euryale/models"
+)
+
+// Job is all that a run depends on: the content of a recipe, a --config file, and a run's config.json.
+type Job struct {
+	Model json.RawMessage `json:"model"` // a config.json
+	Train Config          `json:"train"`
+	Data  data.Config     `json:"data"`
+}
+
+// DefaultJob trains the default model on the embedded book.
+func DefaultJob() Job {
+	return Job{Model: json.RawMessage(models.Default), Train: DefaultConfig()}
+}
+
+// Check builds the model and looks for every fault of the job at once. Paths are those of the file.
+func (j Job) Check() (models.Model, error) {
+	var faults []error
+	m, err := models.New(j.Model)
+	for _, f := range config.Faults(err) {
+		faults = append(faults, config.Prefix("model", f))
+	}
+	faults = append(faults, config.Faults(j.Train.Validate())...)
+	if m != nil && m.Dims().Positions > 0 && j.Train.SequenceLength > m.Dims().Positions {
+		faults = append(faults, &config.FieldError{Path: "train.sequence_length", Value: j.Train.SequenceLength,
+			Want: fmt.Sprintf("want at most the positions of the model (%d)", m.Dims().Positions)})
+	}
+	return m, errors.Join(faults...)
+}
+
+// state is what a checkpoint holds besides weights and moments.
+type state struct {
+	Job        Job     `json:"job"`
+	Position   int64   `json:"position"` // examples read
+	Epoch      int64   `json:"epoch"`    // of the next example
+	BestStep   int     `json:"best_step"`
+	BestLoss   float64 `json:"best_loss"`  // meaningful if best_step > 0
+	Unimproved int     `json:"unimproved"` // evaluations since
+	LastEval   int     `json:"last_eval"`  // step of the last evaluation
+	ValLoss    float64 `json:"val_loss"`   // its loss
+	ValBPB     float64 `json:"val_bpb"`
+	DataDigest string  `json:"data_digest"` // of the text
+	KernelSet  string  `json:"kernel_set"`  // results are the same to the bit within a set only
+	GoVersion  string  `json:"go_version"`
+}
+
+// Run is a training run in its folder: config.json, metrics.jsonl, checkpoints/.
+type Run struct {
+	Dir     string
+	Job     Job
+	Model   models.Model
+	Corpus  *data.Corpus
+	Trainer *Trainer
+	Hooks   Hooks
+
+	state     state
+	lock      *checkpoints.Lock
+	metrics   *checkpoints.Metrics
+	options   checkpoints.Options
+	evaluator *Evaluator
+	saved     int   // step of the last good save
+	saveErr   error // of the last save, if it failed
+}
+
+// Options of a run.
+type Options struct {
+	Hooks Hooks
+	FS    checkpoints.FS // nil is the operating system's; tests inject faults
+}
+
+// Start begins a run in a new folder. from, if not nil, holds the initial weights.
+//
+// Errors: faults of the job; *data.Error; *checkpoints.FileError, ErrExists where there are checkpoints already.
+func Start(dir string, j Job, from *layers.Params, o Options) (*Run, error) {
+	r, err := open(dir, j, o)
+	if err != nil {
+		return nil, err
+	}
+	if old, _ := checkpoints.List(filepath.Join(dir, "checkpoints")); len(old) > 0 {
+		return nil, r.abandon(&ExistsError{Dir: dir})
+	}
+	params := from
+	if params == nil {
+		if params, err = models.NewParams(r.Model, tensor.Float32, j.Train.Seed); err != nil {
+			return nil, r.abandon(err)
+		}
+	}
+	if r.Trainer, err = NewTrainer(r.Model, params, r.Corpus.Train, j.Train); err != nil {
+		return nil, r.abandon(err)
+	}
+	r.state = state{Job: j, DataDigest: r.Corpus.Digest}
+	text, err := json.MarshalIndent(j, "", "  ")
+	if err != nil {
+		return nil, r.abandon(err)
+	}
+	if err := checkpoints.WriteFileFS(r.options.FS, filepath.Join(dir, "config.json"), append(text, '\n')); err != nil {
+		return nil, r.abandon(err)
+	}
+	return r, r.log(0)
+}
+
+// ExistsError refuses to start over what is there.
+type ExistsError struct{ Dir string }
+
+func (e *ExistsError) Error() string {
+	return fmt.Sprintf("%s holds checkpoints already: go on with `resume %s`, or choose another folder with --run", e.Dir, e.Dir)
+}
+
+// ChangedError says that a run cannot go on because something else than its training differs from what it was.
+type ChangedError struct{ Dir, What, Do string }
+
+func (e *ChangedError) Error() string {
+	return fmt.Sprintf("%s: %s: %s", e.Dir, e.What, e.Do)
+}
+
+// Resume goes on with the newest valid checkpoint of a run; change, if not nil, may alter the training part of the job.
+//
+// Errors: those of Start; *ChangedError if model or data are not those of the checkpoint.
+func Resume(dir string, change func(*Config) error, o Options) (*Run, error) {
+	var j Job
+	if err := config.ReadFile(filepath.Join(dir, "config.json"), &j); err != nil {
+		return nil, err
+	}
+	if change != nil {
+		if err := change(&j.Train); err != nil {
+			return nil, err
+		}
+	}
+	r, err := open(dir, j, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.restore(); err != nil {
+		return nil, r.abandon(err)
+	}
+	return r, r.log(r.Trainer.Adam.Step)
+}
+
+// open checks the job, takes the lock and loads the data.
+func open(dir string, j Job, o Options) (*Run, error) {
+	m, err := j.Check()
+	if err != nil {
+		return nil, err
+	}
+	corpus, err := data.Load(j.Data)
+	if err != nil {
+		return nil, err
+	}
+	if v := corpus.Tokenizer.VocabSize(); v > m.Dims().Vocab {
+		return nil, &config.FieldError{Path: "model.vocab_size", Value: m.Dims().Vocab, Want: fmt.Sprintf("want at least the tokenizer's %d", v)}
+	}
+	if o.FS == nil {
+		o.FS = checkpoints.OSFS{}
+	}
+	lock, err := checkpoints.LockRun(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &Run{Dir: dir, Job: j, Model: m, Corpus: corpus, Hooks: o.Hooks, lock: lock,
+		options: checkpoints.Options{Keep: j.Train.SaveTotalLimit, FS: o.FS, Warn: o.Hooks.warn}}, nil
+}
+
+// restore loads the newest checkpoint into a new trainer.
+func (r *Run) restore() error {
+	snap, report, err := checkpoints.LoadFS(r.options.FS, r.Dir)
+	if err != nil {
+		return err
+	}
+	if s := report.String(); s != "" {
+		r.Hooks.warn(s)
+	}
+	if err := snap.DecodeState(&r.state); err != nil {
+		return fmt.Errorf("%s: state.json: %w", report.Path, err)
+	}
+	have, err := r.Model.Config()
+	if err != nil {
+		return err
+	}
+	if !sameJSON(have, snap.Config) {
+		return &ChangedError{r.Dir, "the model in config.json is not that of the checkpoint", "undo the change, or start a new run with fit --from"}
+	}
+	if r.state.DataDigest != r.Corpus.Digest {
+		return &ChangedError{r.Dir, "the data (" + r.Corpus.Name + ") are not those that the run has read", "bring the text back, or start a new run with fit --from"}
+	}
+	if set := kernels.Set(); r.state.KernelSet != set {
+		r.Hooks.warn(fmt.Sprintf("the run used the kernels for %s, now %s: it goes on, but not with the same bits (EURYALE_CPU=%s would force them)", r.state.KernelSet, set, r.state.KernelSet))
+	}
+	params := layers.NewParams(tensor.Float32)
+	for _, t := range snap.Model {
+		if err := loadTensor(params, t); err != nil {
+			return fmt.Errorf("%s: %w", report.Path, err)
+		}
+	}
+	if r.Trainer, err = NewTrainer(r.Model, params, r.Corpus.Train, r.Job.Train); err != nil {
+		return err
+	}
+	if err := r.Trainer.restore(snap); err != nil {
+		return fmt.Errorf("%s: %w", report.Path, err)
+	}
+	if at := r.Trainer.Position(snap.Step); at != r.state.Position {
+		return &ChangedError{r.Dir, fmt.Sprintf("the checkpoint has read %d sequences, its config.json says %d", r.state.Position, at), "bring batch_size and global_batch back"}
+	}
+	r.saved = snap.Step
+	return nil
+}
+
+// log opens metrics.jsonl; lines after the step go.
+func (r *Run) log(step int) error {
+	m, err := checkpoints.OpenMetricsFS(r.options.FS, filepath.Join(r.Dir, "metrics.jsonl"), step)
+	if err != nil {
+		return r.abandon(err)
+	}
+	r.metrics = m
+	return nil
+}
+
+func (r *Run) abandon(err error) error {
+	if cerr := r.lock.Release(); cerr != nil {
+		r.Hooks.warn(cerr.Error())
+	}
+	return err
+}
+
+// Close gives the run folder back.
+func (r *Run) Close() error { return errors.Join(r.metrics.Close(), r.lock.Release()) }
+
+// Step is the number of updates done.
+func (r *Run) Step() int { return r.Trainer.Adam.Step }
+
+// Result says how a call of Train ended.
+type Result struct {
+	DoneEvent
+	Interrupted bool // ctx was cancelled; everything is saved
+}
+
+// Train goes on until train.steps, or until the given step if that is not 0. It evaluates and saves on the way as the config
+// says, and always at the end. When ctx is cancelled it finishes the step, saves and returns.
+//
+// Errors: *DivergedError; a failed save is a warning and tried again, but an error if it is the last one.
+func (r *Run) Train(ctx context.Context, until int) (Result, error) {
+	c := r.Job.Train
+	if until == 0 {
+		until = c.Steps
+	}
+	var res Result
+	stopped := ""
+	for r.Step() < until {
+		if interrupted(ctx) {
+			res.Interrupted, stopped = true, "interrupted"
+			break
+		}
+		e, err := r.Trainer.Step()
+		if err != nil {
+			return res, err
+		}
+		r.Hooks.step(e)
+		r.append(e)
+		if c.EvalEvery > 0 && e.Step%c.EvalEvery == 0 && e.Step < until {
+			if err := r.evaluate(ctx, c.EvalBatches); err != nil && !interrupted(ctx) {
+				return res, err
+			}
+		}
+		if c.SaveEvery > 0 && e.Step%c.SaveEvery == 0 {
+			r.save()
+		}
+		if c.EarlyStopPatience > 0 && r.state.Unimproved >= c.EarlyStopPatience {
+			stopped = "early_stop"
+			break
+		}
+	}
+	if !res.Interrupted && r.state.LastEval != r.Step() {
+		if err := r.evaluate(ctx, 0); err != nil {
+			if !interrupted(ctx) {
+				return res, err
+			}
+			res.Interrupted, stopped = true, "interrupted"
+		}
+	}
+	if r.saved != r.Step() || r.saveErr != nil {
+		r.save()
+	}
+	if stopped == "" && r.Step() < c.Steps {
+		stopped = "steps"
+	}
+	res.DoneEvent = DoneEvent{Event: "done", Steps: r.Step(), ValLoss: r.state.ValLoss, ValBPB: r.state.ValBPB,
+		Checkpoint: checkpoints.StepDir(filepath.Join(r.Dir, "checkpoints"), r.saved), Stopped: stopped}
+	if r.saveErr != nil {
+		return res, fmt.Errorf("the last checkpoint could not be saved (the newest good one is of step %d): %w", r.saved, r.saveErr)
+	}
+	return res, nil
+}
+
+// Finish writes the last line of the metrics.
+func (r *Run) Finish(e DoneEvent) { r.append(e) }
+
+func (r *Run) append(e any) {
+	if err := r.metrics.Append(e); err != nil {
+		r.Hooks.warn(err.Error())
+	}
+}
+
+// evaluate scores the validation part in plain windows and notes whether it is the best so far.
+func (r *Run) evaluate(ctx context.Context, limit int) error {
+	if r.evaluator == nil {
+		e, err := NewEvaluator(r.Model, r.Trainer.Params, r.Job.Train.BatchSize, r.Job.Train.SequenceLength)
+		if err != nil {
+			return err
+		}
+		r.evaluator = e
+	}
+	score, err := r.evaluator.Run(ctx, r.Corpus.Val.PlainWindows(r.Job.Train.SequenceLength), limit, nil)
+	if err != nil {
+		return err
+	}
+	e := EvalEvent{Event: "eval", Step: r.Step(), ValLoss: score.Loss, ValBPB: score.BitsPerByte()}
+	s := &r.state
+	s.LastEval, s.ValLoss, s.ValBPB = e.Step, e.ValLoss, e.ValBPB
+	if e.Best = s.BestStep == 0 || e.ValLoss < s.BestLoss; e.Best {
+		s.BestStep, s.BestLoss, s.Unimproved = e.Step, e.ValLoss, 0
+	} else {
+		s.Unimproved++
+	}
+	r.Hooks.eval(e)
+	r.append(e)
+	return nil
+}
+
+// save writes a checkpoint. A failure is told, remembered, and tried again by the next save.
+func (r *Run) save() {
+	snap, err := r.snapshot()
+	if err == nil {
+		if serr := r.metrics.Sync(); serr != nil {
+			r.Hooks.warn(serr.Error())
+		}
+		err = checkpoints.Save(filepath.Join(r.Dir, "checkpoints"), snap, r.options)
+	}
+	r.saveErr = err
+	if err != nil {
+		r.Hooks.warn(fmt.Sprintf("step %d was not saved: %v; training goes on and the next save tries again", r.Step(), err))
+		return
+	}
+	r.saved = r.Step()
+	r.Hooks.saved(r.saved, checkpoints.StepDir(filepath.Join(r.Dir, "checkpoints"), r.saved))
+}
+
+func (r *Run) snapshot() (checkpoints.Snapshot, error) {
+	cfg, err := r.Model.Config()
+	if err != nil {
+		return checkpoints.Snapshot{}, err
+	}
+	s := r.state
+	s.Job = r.Job
+	s.Position = r.Trainer.Position(r.Step())
+	s.Epoch = s.Position / int64(r.Trainer.sampler.PerEpoch())
+	s.KernelSet, s.GoVersion = kernels.Set(), runtime.Version()
+	snap := checkpoints.Snapshot{Step: r.Step(), Best: s.BestStep, Config: cfg, State: s}
+	snap.Model = models.Tensors(r.Trainer.Params)
+	err = r.Trainer.Adam.Moments(func(name string, v *tensor.Dense) error {
+		snap.Optimizer = append(snap.Optimizer, tensorOf(name, v))
+		return nil
+	})
+	return snap, err
+}

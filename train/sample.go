@@ -1,0 +1,104 @@
+package train
+
+import (
+	"fmt"
+	"math"
+	"slices"
+)
+
+// Sampling says how the next token is drawn from the logits.
+type Sampling struct {
+	Temperature float64 // 0: always the most likely token
+	TopK        int     // only the k most likely tokens; 0: all
+	TopP        float64 // only the most likely tokens that together have this probability; 0 or 1: all
+	Seed        uint64  // token number i is a function of (seed, i) and the logits
+}
+
+// Validate refuses what makes no sense.
+func (s Sampling) Validate() error {
+	switch {
+	case s.Temperature < 0 || math.IsNaN(s.Temperature) || math.IsInf(s.Temperature, 0):
+		return fmt.Errorf("temperature is %g: want 0 (the most likely token) or more", s.Temperature)
+	case s.TopK < 0:
+		return fmt.Errorf("top-k is %d: want 0 (all tokens) or more", s.TopK)
+	case s.TopP < 0 || s.TopP > 1 || math.IsNaN(s.TopP):
+		return fmt.Errorf("top-p is %g: want 0 to 1", s.TopP)
+	}
+	return nil
+}
+
+// Sampler draws tokens; it keeps its buffers between calls.
+type Sampler struct {
+	Sampling
+	drawn uint64
+	order []int
+	p     []float64
+}
+
+// NewSampler starts at token number 0.
+func NewSampler(s Sampling) (*Sampler, error) {
+	if err := s.Validate(); err != nil {
+		return nil, err
+	}
+	return &Sampler{Sampling: s}, nil
+}
+
+// Next draws a token from logits [V]. Ties go to the lower id.
+//
+// Source: top-p, Holtzman et al. 2020, arXiv 1904.09751, section 3.1, after temperature and top-k, in the order of
+// transformers' generate.
+func (s *Sampler) Next(logits []float32) int32 {
+	s.order = s.order[:0]
+	for i := range logits {
+		s.order = append(s.order, i)
+	}
+	slices.SortStableFunc(s.order, func(a, b int) int {
+		switch x, y := logits[a], logits[b]; {
+		case x > y:
+			return -1
+		case x < y:
+			return 1
+		}
+		return 0
+	})
+	number := s.drawn
+	s.drawn++
+	if s.Temperature == 0 {
+		return int32(s.order[0])
+	}
+	keep := len(s.order)
+	if s.TopK > 0 {
+		keep = min(keep, s.TopK)
+	}
+	s.p = s.p[:0]
+	total := 0.0
+	for _, i := range s.order[:keep] {
+		x := math.Exp((float64(logits[i]) - float64(logits[s.order[0]])) / s.Temperature)
+		s.p = append(s.p, x)
+		total += x
+	}
+	if s.TopP > 0 && s.TopP < 1 {
+		sum := 0.0
+		for k, x := range s.p {
+			if sum += x; sum >= s.TopP*total {
+				s.p, total = s.p[:k+1], sum
+				break
+			}
+		}
+	}
+	u := uniform(s.Seed, number) * total
+	for k, x := range s.p {
+		if u -= x; u < 0 {
+			return int32(s.order[k])
+		}
+	}
+	return int32(s.order[len(s.p)-1])
+}
+
+// uniform is a number in [0, 1) for draw i of a seed (SplitMix64, Steele, Lea, Flood 2014).
+func uniform(seed, i uint64) float64 {
+	z := seed*0xd1342543de82ef95 + (i+1)*0x9e3779b97f4a7c15
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return float64((z^z>>31)>>11) / (1 << 53)
+}

@@ -1,0 +1,129 @@
+package train
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"gorgonia.org/gorgonia"
+
+	"github.com/euryale-ml/euryale/data"
+	"github.com/euryale-ml/euryale/internal/engine"
+	"github.com/euryale-ml/euryale/layers"
+	"github.com/euryale-ml/euryale/models"
+)
+
+// Trainer updates the weights of a model, step by step. It knows nothing of files: Run adds those.
+//
+// What a step does depends on the config, the weights, the moments and the number of the step alone, so a trainer that is given
+// the state of another goes on exactly like it.
+type Trainer struct {
+	Model  models.Model
+	Params *layers.Params
+	Config Config
+	Adam   *AdamW
+
+	graph   *Graph
+	sampler *data.Sampler
+	batches []*data.Batch    // of one step
+	total   []gorgonia.Value // gradients of a step with several batches
+}
+
+// NewTrainer compiles the model for the config's batches. params holds the weights to start from.
+func NewTrainer(m models.Model, params *layers.Params, part *data.Part, c Config) (*Trainer, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	if p := m.Dims().Positions; p > 0 && c.SequenceLength > p {
+		return nil, &models.LengthError{Length: c.SequenceLength, Max: p}
+	}
+	sampler, err := part.Sampler(c.SequenceLength, c.Seed)
+	if err != nil {
+		return nil, err
+	}
+	g, err := NewGraph(m, params, c.BatchSize, c.SequenceLength,
+		GraphOptions{Seed: c.Seed, Train: true, Recompute: c.Recompute, LabelSmoothing: c.LabelSmoothing})
+	if err != nil {
+		return nil, err
+	}
+	t := &Trainer{Model: m, Params: params, Config: c, Adam: NewAdamW(g.Params), graph: g, sampler: sampler}
+	for range c.Accumulation() {
+		t.batches = append(t.batches, data.NewBatch(c.BatchSize, c.SequenceLength))
+	}
+	if len(t.batches) > 1 {
+		for _, grad := range g.grads {
+			t.total = append(t.total, engine.NewValue(engine.Type{Dtype: grad.Dtype(), Shape: grad.Shape().Clone()}))
+		}
+	}
+	return t, nil
+}
+
+// Graph is the compiled training step: its plan, its profile.
+func (t *Trainer) Graph() *Graph { return t.graph }
+
+// Position is the number of the next training example after so many steps.
+func (t *Trainer) Position(steps int) int64 { return int64(steps) * int64(t.Config.SequencesPerStep()) }
+
+// Step makes update number Adam.Step+1.
+//
+// Errors: *DivergedError; the weights and moments are then as before.
+func (t *Trainer) Step() (StepEvent, error) {
+	step := t.Adam.Step + 1
+	e := StepEvent{Event: "step", Step: step, LR: t.Config.LearningRate(step)}
+	start := time.Now()
+	position, kept := t.Position(step-1), 0
+	for _, b := range t.batches {
+		t.sampler.Fill(position, b)
+		position += int64(b.B)
+		kept += b.Scored()
+	}
+	grads := t.graph.grads
+	loss := 0.0
+	for i, b := range t.batches {
+		t.graph.load(b)
+		t.graph.setWeights(1 / float64(max(kept, 1)))
+		t.graph.step[0] = int32((step-1)*len(t.batches) + i)
+		if err := t.graph.Program.Run(); err != nil {
+			return e, fmt.Errorf("step %d: %w", step, err)
+		}
+		loss += sum(t.graph.rows)
+		if t.total != nil {
+			t.accumulate(i == 0)
+		}
+	}
+	if t.total != nil {
+		grads = t.total
+	}
+	e.Loss = loss / float64(max(kept, 1))
+	e.GradNorm = globalNorm(grads)
+	if !finite(e.Loss) || !finite(e.GradNorm) {
+		return e, &DivergedError{Step: step, Loss: e.Loss, Norm: e.GradNorm}
+	}
+	t.Adam.Update(t.Config, e.LR, clipFactor(e.GradNorm, t.Config.GradClip), grads)
+	e.TokensPerS = float64(len(t.batches)*t.Config.BatchSize*t.Config.SequenceLength) / time.Since(start).Seconds()
+	return e, nil
+}
+
+func (t *Trainer) accumulate(first bool) {
+	for i, g := range t.graph.grads {
+		if first {
+			zero(t.total[i])
+		}
+		addTo(t.total[i], g)
+	}
+}
+
+func zero(v gorgonia.Value) {
+	if engine.IsF32(v) {
+		clear(engine.Floats[float32](v))
+	} else {
+		clear(engine.Floats[float64](v))
+	}
+}
+
+func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
+
+// interrupted reports whether a context ended because the user asked to stop.
+func interrupted(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }
