@@ -22,7 +22,7 @@ func root(bufs []buffer, b int) (int, int) {
 // offsets places the buffers in one arena and returns its size in bytes. Buffers that are alive at the same step do not overlap.
 // Three orders are tried: by size, by lifetime times size, by birth; each buffer takes the tightest gap.
 func offsets(bufs []buffer) int {
-	for i := range bufs { // parts live as long as the whole; children come before the join, so this order suffices
+	for i := range bufs { // a whole lives as soon as its first part
 		if r, _ := root(bufs, i); r != i {
 			bufs[r].def = min(bufs[r].def, bufs[i].def)
 		}

@@ -58,11 +58,7 @@ func (addOp) Run(out Value, in []Value) error {
 }
 
 func add[F kernels.Float](out Value, in []Value) {
-	y, a, b := Floats[F](out), Floats[F](in[0]), Floats[F](in[1])
-	a, b = a[:len(y)], b[:len(y)]
-	for i := range y {
-		y[i] = a[i] + b[i]
-	}
+	kernels.Add(Floats[F](in[0]), Floats[F](in[1]), Floats[F](out))
 }
 
 type subOp struct{}
@@ -86,12 +82,18 @@ func (subOp) Run(out Value, in []Value) error {
 	return nil
 }
 
+// sub gives the bits of a - b either way: a + (-b) is the same number.
 func sub[F kernels.Float](out Value, in []Value) {
 	y, a, b := Floats[F](out), Floats[F](in[0]), Floats[F](in[1])
-	a, b = a[:len(y)], b[:len(y)]
-	for i := range y {
-		y[i] = a[i] - b[i]
+	if len(y) == 0 {
+		return
 	}
+	if &y[0] == &a[0] {
+		kernels.Axpy(-1, b, y)
+		return
+	}
+	kernels.Scale(-1, b, y)
+	kernels.Add(a, y, y)
 }
 
 type scaleOp struct{ factor float64 }
@@ -107,18 +109,11 @@ func (o scaleOp) Diff(_ Nodes, _, dout *Node) (Nodes, error) {
 
 func (o scaleOp) Run(out Value, in []Value) error {
 	if IsF32(out) {
-		scale(float32(o.factor), Floats[float32](in[0]), Floats[float32](out))
+		kernels.Scale(float32(o.factor), Floats[float32](in[0]), Floats[float32](out))
 	} else {
-		scale(o.factor, Floats[float64](in[0]), Floats[float64](out))
+		kernels.Scale(o.factor, Floats[float64](in[0]), Floats[float64](out))
 	}
 	return nil
-}
-
-func scale[F kernels.Float](factor F, x, y []F) {
-	x = x[:len(y)]
-	for i := range y {
-		y[i] = factor * x[i]
-	}
 }
 
 type fillOp struct {

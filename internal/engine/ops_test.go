@@ -182,7 +182,10 @@ func (o spread) Run(out Value, in []Value) error {
 	each(out, func(...float64) float64 { return v }, out)
 	return nil
 }
-func (o spread) Diff(Nodes, *Node, *Node) (Nodes, error) { return nil, fmt.Errorf("not needed") }
+func (o spread) Diff(_ Nodes, _, d *Node) (Nodes, error) {
+	g, err := Apply(total{o.weight}, d)
+	return Nodes{g}, err
+}
 
 // both packs sin x and cos x into one value of twice the size; its gradient looks for the parts.
 type both struct{}

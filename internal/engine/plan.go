@@ -131,30 +131,19 @@ func readsOf(op Op) []bool {
 	return nil
 }
 
-// lastReads tells for each step when its result is read for the last time, itself or through views.
+// lastReads tells for each step when its result is read for the last time, by a view or anything else.
 func lastReads(steps []step, outputs Nodes, index map[*Node]int) []int {
 	last := make([]int, len(steps))
-	for i := range last {
+	for i, s := range steps {
 		last[i] = i
+		for _, c := range s.kids {
+			if c >= 0 {
+				last[c] = i
+			}
+		}
 	}
 	for _, n := range outputs {
 		last[index[n]] = forever
-	}
-	for i := len(steps) - 1; i >= 0; i-- {
-		v, viewed := steps[i].op.(Viewer)
-		shown := -1
-		if viewed {
-			shown, _ = v.View()
-		}
-		for k, c := range steps[i].kids {
-			switch {
-			case c < 0:
-			case k == shown:
-				last[c] = max(last[c], last[i])
-			default:
-				last[c] = max(last[c], i)
-			}
-		}
 	}
 	return last
 }
@@ -185,7 +174,7 @@ func assign(steps []step, last []int, share bool) ([]buffer, error) {
 			bufs[s.buf].last = max(bufs[s.buf].last, last[i])
 			continue
 		}
-		if b := inPlace(steps, bufs, last, i); share && b >= 0 {
+		if b := inPlace(steps, bufs, i); share && b >= 0 {
 			s.buf = b
 			bufs[b].last = last[i]
 			continue
@@ -197,14 +186,14 @@ func assign(steps []step, last []int, share bool) ([]buffer, error) {
 		}
 		bufs = append(bufs, buffer{bytes: bytes, def: i, last: l, into: -1})
 		if g, ok := s.op.(gatherer); ok && share {
-			place(g.gather(), steps, bufs, last, i)
+			place(g.gather(), steps, bufs, i)
 		}
 	}
 	return bufs, nil
 }
 
 // inPlace returns the buffer that step i may write over, -1 if it needs one of its own.
-func inPlace(steps []step, bufs []buffer, last []int, i int) int {
+func inPlace(steps []step, bufs []buffer, i int) int {
 	s := &steps[i]
 	var choice []int
 	switch op := s.op.(type) {
@@ -215,7 +204,7 @@ func inPlace(steps []step, bufs []buffer, last []int, i int) int {
 	}
 next:
 	for _, k := range choice {
-		if k < 0 || k >= len(s.kids) || s.kids[k] < 0 || !dies(steps, bufs, last, i, k) {
+		if k < 0 || k >= len(s.kids) || s.kids[k] < 0 || !dies(steps, bufs, i, k) {
 			continue
 		}
 		c := &steps[s.kids[k]]
@@ -232,12 +221,11 @@ next:
 	return -1
 }
 
-// dies tells whether input k of step i fills a buffer of the arena that nothing else reads from then on.
-func dies(steps []step, bufs []buffer, last []int, i, k int) bool {
+// dies tells whether input k of step i fills a buffer that nothing else reads from then on. Buffers of graph inputs never die.
+func dies(steps []step, bufs []buffer, i, k int) bool {
 	c := &steps[steps[i].kids[k]]
 	b := &bufs[c.buf]
-	return b.bound == nil && b.into < 0 && b.last == i && last[steps[i].kids[k]] == i &&
-		c.off == 0 && b.bytes == c.typ.Size()*int(c.typ.Dtype.Size())
+	return b.last == i && b.bytes == c.typ.Size()*int(c.typ.Dtype.Size())
 }
 
 // gatherer is an Op that copies its first inputs to offsets of its result, unless they are there already.
@@ -246,16 +234,15 @@ type gatherer interface {
 }
 
 // place lets what step i gathers be computed where it belongs.
-func place(offsets []int, steps []step, bufs []buffer, last []int, i int) {
+func place(offsets []int, steps []step, bufs []buffer, i int) {
 	whole := steps[i].buf
 	for k, o := range offsets {
 		c, at := steps[i].kids[k], o*int(steps[i].typ.Dtype.Size())
-		if at%align != 0 || !dies(steps, bufs, last, i, k) {
+		if at%align != 0 || !dies(steps, bufs, i, k) {
 			continue
 		}
 		b := &bufs[steps[c].buf]
 		b.into, b.at = whole, at
-		bufs[whole].def = min(bufs[whole].def, b.def)
 	}
 }
 

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -134,6 +135,25 @@ func TestInPlace(t *testing.T) {
 	before := elements(x.Value())
 	b.run(p)
 	require.Equal(t, before, elements(x.Value()))
+}
+
+// Parts of a join are computed in place where that keeps them aligned.
+func TestJoinInPlace(t *testing.T) {
+	b := newBuild(t, tensor.Float32)
+	x := b.input(3, 16)
+	parts := Nodes{b.op(tanh, x), b.op(sine, x), b.op(noise{1}, x)}
+	j, err := Join([]int{160}, []int{0, 55, 112}, parts...)
+	require.NoError(t, err)
+	p := b.compile(Options{Poison: true}, j)
+	b.run(p)
+	whole := p.steps[len(p.steps)-1].buf
+	for i, k := range p.steps[len(p.steps)-1].kids {
+		r, at := root(p.bufs, p.steps[k].buf)
+		require.Equal(t, i != 1, r == whole, "part %d", i)
+		require.Zero(t, at%align)
+	}
+	require.InDelta(t, math.Sin(at(x.Value(), 0)), at(p.Value(j), 55), 1e-6)
+	require.Zero(t, at(p.Value(j), 48))
 }
 
 func TestViewsOfInputs(t *testing.T) {

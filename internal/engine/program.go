@@ -246,22 +246,14 @@ func (s *step) finite() error {
 	return &NonFiniteError{Scope: s.scope, Op: s.name, Index: i, Value: v}
 }
 
-// firstBad finds the first NaN or infinity. A sum of x-x over a chunk is 0 only if all of it is finite.
+// firstBad finds the first NaN or infinity, -1 if there is none.
 func firstBad[F kernels.Float](x []F, nanOnly bool) (int, float64) {
-	const chunk = 4096
-	for from := 0; from < len(x); from += chunk {
-		c := x[from:min(from+chunk, len(x))]
-		var s F
-		for _, v := range c {
-			s += v - v
-		}
-		if s == 0 {
-			continue
-		}
-		for i, v := range c {
-			if f := float64(v); math.IsNaN(f) || math.IsInf(f, 0) && !nanOnly {
-				return from + i, f
-			}
+	if kernels.AllFinite(x) {
+		return -1, 0
+	}
+	for i, v := range x {
+		if f := float64(v); math.IsNaN(f) || math.IsInf(f, 0) && !nanOnly {
+			return i, f
 		}
 	}
 	return -1, 0

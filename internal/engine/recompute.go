@@ -26,8 +26,20 @@ func newRebuilder(r *Recompute, outs, wrt, order Nodes, kids map[*Node]Nodes) *r
 		return nil
 	}
 	b := &rebuilder{*r, make(map[*Node]bool, len(order)), map[*Node]*Node{}, map[*Node]*Node{}}
-	if b.Block == nil {
-		b.Block = func(*Node) int { return 0 }
+	block := b.Block
+	b.Block = func(n *Node) int {
+		if block == nil {
+			return 0
+		}
+		// a view without a block of its own belongs to what it shows
+		for {
+			v, ok := OpOf(n).(Viewer)
+			if k := block(n); k != 0 || !ok {
+				return k
+			}
+			i, _ := v.View()
+			n = Children(n)[i]
+		}
 	}
 	leaves := map[*Node]bool{} // leaves the block it is in
 	for _, ns := range []Nodes{outs, wrt} {

@@ -23,7 +23,9 @@ func layers(b *build, depth int) (loss *Node, wrt Nodes, block func(*Node) int) 
 		s = b.op(cheap{sine}, b.view(b.op(cheap{sine}, b.op(noise{uint64(l)}, s)), 0, 13, 7))
 		h = b.add(h, b.op(mat{}, s, u))
 		for _, n := range b.g.AllNodes()[from:] {
-			in[n] = l + 1
+			if _, ok := OpOf(n).(view); !ok { // views are known to belong to what they show
+				in[n] = l + 1
+			}
 		}
 	}
 	return b.op(total{0.1}, b.op(times{}, h, h)), wrt, func(n *Node) int { return in[n] }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"math"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -17,7 +18,9 @@ func net(b *build) (loss *Node, wrt Nodes) {
 	s, c := b.view(p, 0, 5, 7), b.view(p, 35, 5, 7)
 	h = b.add(b.op(times{}, s, h), b.op(times{}, c, c))
 	low, high := b.view(v, 0, 5, 7), b.view(v, 35, 5, 7)
-	h = b.op(times{}, h, b.add(low, b.op(sine, high)))
+	middle, start := b.view(v, 20, 5, 7), b.view(v, 0, 4, 7) // overlap both
+	h = b.op(times{}, h, b.add(low, b.op(sine, b.add(high, b.op(tanh, middle)))))
+	h = b.add(h, b.op(spread{2, tensor.Shape{5, 7}}, b.op(total{1}, b.op(sine, start))))
 	j, err := Join([]int{3, 35}, []int{5, 50}, h, c)
 	require.NoError(b.t, err)
 	j, err = Scale(b.op(sine, j), 0.7)
@@ -86,6 +89,23 @@ func TestVJPAgreesWithGorgonia(t *testing.T) {
 		for i := range theirs {
 			require.InDeltaSlice(t, want[i], elements(vals[i]), tol)
 		}
+	}
+}
+
+// The constants that an operation's gradient adds work in Gorgonia's machine, too.
+func TestConstantsUnderGorgonia(t *testing.T) {
+	b := newBuild(t, tensor.Float64)
+	x := b.input(5, 7)
+	loss := b.op(total{1}, b.view(b.op(both{}, x), 0, 5, 7)) // nothing reads the second part
+	gs, err := gorgonia.Grad(loss, x)
+	require.NoError(t, err)
+	var v gorgonia.Value
+	gorgonia.Read(gs[0], &v)
+	vm := gorgonia.NewTapeMachine(b.g)
+	require.NoError(t, vm.RunAll())
+	require.NoError(t, vm.Close())
+	for i, y := range elements(v) {
+		require.InDelta(t, math.Cos(at(x.Value(), i)), y, 1e-12)
 	}
 }
 
