@@ -134,7 +134,7 @@ func (m *manifest) checkFile(fsys FS, dir, name string, sums bool) error {
 		return nil
 	}
 	h := sha256.New()
-	if _, err := io.CopyBuffer(h, onlyReader{f}, make([]byte, 1<<20)); err != nil {
+	if _, err := io.CopyBuffer(h, onlyReader{f}, make([]byte, min(want.Size+1, 1<<20))); err != nil {
 		return ioError(path, "cannot be read", err)
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); got != want.SHA256 {

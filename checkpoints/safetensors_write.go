@@ -35,7 +35,7 @@ func WriteSafetensors(w io.Writer, tensors []Tensor) error {
 	if _, err := w.Write(plan.header); err != nil {
 		return err
 	}
-	buf := make([]byte, chunk)
+	buf := make([]byte, max(8, min(chunk, plan.size)))
 	for _, t := range plan.data {
 		if err := writeData(w, t.Data, buf); err != nil {
 			return err
