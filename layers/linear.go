@@ -97,7 +97,7 @@ func (o linear) Name() string { return "linear" }
 // InPlace lets the result be written over the residual.
 func (o linear) InPlace() int {
 	switch {
-	case !o.residual:
+	case !o.residual || o.act != kernels.None:
 		return -1
 	case o.bias:
 		return 3
@@ -155,6 +155,14 @@ func runLinear[F kernels.Float](o linear, out engine.Value, in []engine.Value, p
 	x, w, y := engine.Floats[F](in[0]), engine.Floats[F](in[1]), engine.Floats[F](out)
 	k, n := o.widths(in[1].Shape())
 	var ep *kernels.Epilogue[F]
+	// The sum starts from the residual, which y may be written over; so it has the same bits wherever y lies.
+	start := o.residual && o.act == kernels.None
+	if start {
+		if r := engine.Floats[F](in[len(in)-1]); &r[0] != &y[0] {
+			kernels.Scale(1, r, y)
+		}
+		o.residual = false
+	}
 	if o.bias || o.residual || o.act != kernels.None {
 		ep, _ = pool.Get().(*kernels.Epilogue[F])
 		if ep == nil {
@@ -169,9 +177,9 @@ func runLinear[F kernels.Float](o linear, out engine.Value, in []engine.Value, p
 		}
 	}
 	if o.inOut {
-		kernels.Gemm(false, false, len(x)/k, n, k, x, k, w, n, y, n, false, ep)
+		kernels.Gemm(false, false, len(x)/k, n, k, x, k, w, n, y, n, start, ep)
 	} else {
-		kernels.Gemm(false, true, len(x)/k, n, k, x, k, w, k, y, n, false, ep)
+		kernels.Gemm(false, true, len(x)/k, n, k, x, k, w, k, y, n, start, ep)
 	}
 	if ep != nil {
 		*ep = kernels.Epilogue[F]{}
@@ -184,12 +192,12 @@ func (o linear) Diff(in Nodes, out, dout *Node) (Nodes, error) {
 		return nil, fmt.Errorf("the activation %v is fused; build the graph with Options.Training", o.act)
 	}
 	grads := make(Nodes, len(in))
-	var err error
-	if grads[0], err = engine.Apply(linearDx{inOut: o.inOut}, dout, in[1]); err != nil {
-		return nil, err
-	}
+	// The weight first: nothing reads x after it, and the gradient of x can take its memory.
 	dw, err := engine.Apply(linearDw{inOut: o.inOut, bias: o.bias}, in[0], dout)
 	if err != nil {
+		return nil, err
+	}
+	if grads[0], err = engine.Apply(linearDx{inOut: o.inOut}, dout, in[1]); err != nil {
 		return nil, err
 	}
 	grads[1] = dw
