@@ -54,11 +54,18 @@ func Keys(p Pattern, h, i, n int) []int { return positions(p.Row(h, i, n, nil)) 
 
 // LastReader returns the last query that reads key j, or -1 if none does. A generator may drop the key after it.
 func LastReader(p Pattern, h, j, n int) int {
+	last, _ := lastReader(p, h, j, n, nil)
+	return last
+}
+
+// lastReader is LastReader with a buffer, which it returns.
+func lastReader(p Pattern, h, j, n int, runs []Run) (int, []Run) {
 	last := -1
-	for _, r := range p.Col(h, j, n, nil) {
+	runs = p.Col(h, j, n, runs[:0])
+	for _, r := range runs {
 		last = max(last, r.last())
 	}
-	return last
+	return last, runs
 }
 
 // positions lists what the runs hold, sorted, each once.
