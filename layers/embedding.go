@@ -19,6 +19,7 @@ func Embedding(b *Builder, ids *Node, v, c int, init Init) *Node {
 }
 
 // Lookup takes the rows of a table [V, C] that ids int32 [..] name; the result is [.., C]. See Embedding.
+// The table may be any node: some tokens of x [B,T,C] are the rows of Reshape(x, -1, C).
 func Lookup(b *Builder, table, ids *Node) *Node { return b.Op(lookup{}, table, ids) }
 
 // lookup has inputs: table, ids.

@@ -117,7 +117,11 @@ func (p *Params) add(name string, shape []int) *Param {
 }
 
 func fill[F kernels.Float](v *tensor.Dense, at func(i int) float64) {
-	for i, d := 0, engine.Floats[F](v); i < len(d); i++ {
-		d[i] = F(at(i))
-	}
+	const chunk = 1 << 14
+	d := engine.Floats[F](v)
+	kernels.Par((len(d)+chunk-1)/chunk, func(_, task int) {
+		for i := task * chunk; i < min((task+1)*chunk, len(d)); i++ {
+			d[i] = F(at(i))
+		}
+	})
 }
