@@ -34,6 +34,9 @@ func Scale(b *Builder, x *Node, factor float64) *Node {
 
 // Reshape returns x in another shape of the same size, without a copy. One size may be -1: what remains.
 func Reshape(b *Builder, x *Node, shape ...int) *Node {
+	if x == nil {
+		return b.Failf("reshape: input 0 is missing")
+	}
 	return b.lift(func() (*Node, error) {
 		s := slices.Clone(shape)
 		known, free := 1, -1

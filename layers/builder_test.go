@@ -49,6 +49,11 @@ func TestMessages(t *testing.T) {
 		build func(b *Builder)
 	}{
 		{"linear: input 0 is missing", func(b *Builder) { b.Op(linear{}, nil, nil) }},
+		{"reshape: input 0 is missing", func(b *Builder) { Reshape(b, nil, 3) }},
+		{"add: input 1 is missing", func(b *Builder) { Add(b, f32(b, 2, 3), nil) }},
+		{"scale: input 0 is missing", func(b *Builder) { Scale(b, nil, 3) }},
+		{"reshape: float32(2, 3) has 6 elements and cannot be shaped (5)", func(b *Builder) { Reshape(b, f32(b, 2, 3), 5) }},
+		{"reshape: float32(2, 3) has 6 elements and cannot be shaped (4, -1)", func(b *Builder) { Reshape(b, f32(b, 2, 3), 4, -1) }},
 		{"linear: the input has no width", func(b *Builder) { Linear(b, nil, LinearConfig{Out: 3}) }},
 		{"linear: output width 0, want at least 1", func(b *Builder) { Linear(b, f32(b, 2, 3), LinearConfig{}) }},
 		{"linear: input 1 has dtype float64, input 0 has float32", func(b *Builder) {

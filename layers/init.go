@@ -34,8 +34,8 @@ func Uniform(low, high float64) Init {
 	}
 }
 
-// XavierUniform draws a matrix from the interval (-a, a) with a = sqrt(6/(rows+columns)). Other shapes count their first
-// size as columns and the product of the rest as rows, as PyTorch does.
+// XavierUniform draws a matrix from the interval (-a, a) with a = sqrt(6/(rows+columns)). Other shapes count as the matrix of
+// their first size and the product of the rest.
 //
 // Source: Glorot and Bengio 2010, Understanding the difficulty of training deep feedforward neural networks, equation 16.
 func XavierUniform() Init {
