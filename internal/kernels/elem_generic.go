@@ -25,6 +25,16 @@ func exp[F Float](x F) F     { return F(math.Exp(float64(x))) }
 func sqrt[F Float](x F) F    { return F(math.Sqrt(float64(x))) }
 func sigmoid[F Float](x F) F { return 1 / (1 + exp(-x)) }
 
+// logistic returns the sigmoid and its derivative, from e^-|x| so that neither loses digits.
+func logistic[F Float](x F) (s, ds F) {
+	z := exp(-max(x, -x))
+	q := 1 / (1 + z)
+	if x < 0 {
+		return z * q, z * q * q
+	}
+	return q, z * q * q
+}
+
 func goMap[F Float](f func(F) F) func(x, y []F) {
 	return func(x, y []F) {
 		for i, v := range x {
@@ -80,8 +90,10 @@ func goAct[F Float](a Activation) func(x, y []F) {
 	case Tanh:
 		return goMap(func(x F) F { return F(math.Tanh(float64(x))) })
 	}
-	return func(x, y []F) { copy(y, x) }
+	return goCopy[F]
 }
+
+func goCopy[F Float](x, y []F) { copy(y, x) }
 
 func goActGrad[F Float](a Activation) func(x, dy, dx []F) {
 	switch a {
@@ -92,43 +104,30 @@ func goActGrad[F Float](a Activation) func(x, dy, dx []F) {
 		})
 	case GELUTanh:
 		return goMapGrad(func(x F) F {
-			// Beyond 13 either way s(1-s) is zero, and its factor may be infinite.
-			if x > 13 || x < -13 {
-				return sigmoid(F(geluK) * x)
-			}
-			s := sigmoid(F(geluK) * (x + F(geluC)*x*x*x))
-			return s + x*s*(1-s)*F(geluK)*(1+3*F(geluC)*x*x)
+			q := min(x*x, 1e4) // so that no product below is 0 * Inf
+			s, ds := logistic(F(geluK) * (x + F(geluC)*x*q))
+			return s + x*ds*F(geluK)*(1+3*F(geluC)*q)
 		})
 	case QuickGELU:
 		return goMapGrad(func(x F) F {
-			s := sigmoid(F(quickK) * x)
-			return s + F(quickK)*x*s*(1-s)
+			s, ds := logistic(F(quickK) * x)
+			return s + F(quickK)*x*ds
 		})
 	case SiLU:
 		return goMapGrad(func(x F) F {
-			s := sigmoid(x)
-			return s + x*s*(1-s)
+			s, ds := logistic(x)
+			return s + x*ds
 		})
 	case ReLU:
-		return goMapGrad(func(x F) F {
-			if x <= 0 {
-				return 0
-			}
-			return 1
-		})
+		return goSlopeGrad[F](0)
 	case LeakyReLU:
-		return goMapGrad(func(x F) F {
-			if x <= 0 {
-				return F(leak)
-			}
-			return 1
-		})
+		return goSlopeGrad[F](leak)
 	case Softplus:
 		return goMapGrad(sigmoid[F])
 	case Sigmoid:
 		return goMapGrad(func(x F) F {
-			s := sigmoid(x)
-			return s * (1 - s)
+			_, ds := logistic(x)
+			return ds
 		})
 	case Tanh:
 		return goMapGrad(func(x F) F {
@@ -136,7 +135,25 @@ func goActGrad[F Float](a Activation) func(x, dy, dx []F) {
 			return 1 - t*t
 		})
 	}
-	return func(_, dy, dx []F) { copy(dx, dy) }
+	return goCopyGrad[F]
+}
+
+func goCopyGrad[F Float](_, dy, dx []F) { copy(dx, dy) }
+
+// goSlopeGrad is for the rectifiers: dx = dy above 0 (and at NaN), else slope * dy; dy is chosen, not multiplied by 0 or 1.
+func goSlopeGrad[F Float](slope F) func(x, dy, dx []F) {
+	return func(x, dy, dx []F) {
+		for i, v := range x {
+			switch {
+			case !(v <= 0):
+				dx[i] = dy[i]
+			case slope == 0:
+				dx[i] = 0
+			default:
+				dx[i] = slope * dy[i]
+			}
+		}
+	}
 }
 
 func goAdd[F Float](x, y, out []F) {
