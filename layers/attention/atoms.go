@@ -85,34 +85,37 @@ func (d Dilated) NNZ(_, n int) int64 {
 }
 func (d Dilated) causalNNZ(n int) int64 { return int64(n) + offsets(n, d.Left, d.Gap) }
 
-// Blocks cuts the sequence into blocks of Size (the last may be short); a query reads its own block and Overlap keys on either
-// side of it.
+// Blocks cuts the sequence into blocks of Size (the last may be short); a query reads its own block, Left keys before it and
+// Right keys after it.
 type Blocks struct {
 	alike
-	Size, Overlap int
+	Size, Left, Right int
 }
 
 func (b Blocks) String() string {
-	if b.Overlap == 0 {
-		return fmt.Sprintf("blocks(%d)", b.Size)
+	switch {
+	case b.Left != b.Right:
+		return fmt.Sprintf("blocks(%d,%d,%d)", b.Size, b.Left, b.Right)
+	case b.Left > 0:
+		return fmt.Sprintf("blocks(%d,%d)", b.Size, b.Left)
 	}
-	return fmt.Sprintf("blocks(%d,%d)", b.Size, b.Overlap)
+	return fmt.Sprintf("blocks(%d)", b.Size)
 }
 
 // memory is what the queries of block k read.
 func (b Blocks) memory(k, n int) (lo, hi int) {
-	return max(0, k*b.Size-b.Overlap), min(n, (k+1)*b.Size+b.Overlap)
+	return max(0, k*b.Size-b.Left), min(n, (k+1)*b.Size+b.Right)
 }
 func (b Blocks) Sees(_, i, j, n int) bool {
 	k := i / b.Size
-	return inside(i, j, n) && j >= k*b.Size-b.Overlap && j < (k+1)*b.Size+b.Overlap
+	return inside(i, j, n) && j >= k*b.Size-b.Left && j < (k+1)*b.Size+b.Right
 }
 func (b Blocks) Row(_, i, n int, dst []Run) []Run {
 	lo, hi := b.memory(i/b.Size, n)
 	return appendRun(dst, lo, hi, 1)
 }
 func (b Blocks) Col(_, j, n int, dst []Run) []Run {
-	first, last := max(0, j-b.Overlap)/b.Size, (j+b.Overlap)/b.Size
+	first, last := max(0, j-b.Right)/b.Size, (j+b.Left)/b.Size
 	return appendRun(dst, first*b.Size, min(n, (last+1)*b.Size), 1)
 }
 func (b Blocks) NNZ(_, n int) int64 {

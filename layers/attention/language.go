@@ -37,7 +37,7 @@ var words = map[string]word{
 	"full":    {"full", 0, 0, false, func([]int) (Pattern, error) { return Full{}, nil }},
 	"band":    {"band(left,right)", 2, 2, false, func(a []int) (Pattern, error) { return Band{Left: a[0], Right: a[1]}, nil }},
 	"dilated": {"dilated(left,right,gap)", 3, 3, false, newDilated},
-	"blocks":  {"blocks(size) or blocks(size,overlap)", 1, 2, false, newBlocks},
+	"blocks":  {"blocks(size), blocks(size,overlap) or blocks(size,left,right)", 1, 3, false, newBlocks},
 	"global":  {"global(i,j,…)", 1, -1, true, func(a []int) (Pattern, error) { return NewGlobal(a...), nil }},
 }
 
@@ -53,8 +53,8 @@ func newBlocks(a []int) (Pattern, error) {
 		return nil, fmt.Errorf("block size is %d; the smallest is 1", a[0])
 	}
 	b := Blocks{Size: a[0]}
-	if len(a) == 2 {
-		b.Overlap = a[1]
+	if len(a) > 1 {
+		b.Left, b.Right = a[1], a[len(a)-1]
 	}
 	return b, nil
 }
@@ -78,9 +78,9 @@ func choice(name string, names []string) string {
 	return "; " + there
 }
 
-// Parse reads a pattern expression. Atoms are full, band(left,right), dilated(left,right,gap), blocks(size[,overlap]) and
-// global(i,…); a + b is the union, a & b the intersection (which binds tighter), causal(a) drops later keys, heads(a; b; …)
-// gives one pattern for each head. Errors are of type *SyntaxError.
+// Parse reads a pattern expression. Atoms are full, band(left,right), dilated(left,right,gap), blocks(size),
+// blocks(size,overlap), blocks(size,left,right) and global(i,…); a + b is the union, a & b the intersection (which binds
+// tighter), causal(a) drops later keys, heads(a; b; …) gives one pattern for each head. Errors are of type *SyntaxError.
 func Parse(source string) (Pattern, error) {
 	p := &parser{source: source}
 	pattern, err := p.union()

@@ -24,7 +24,7 @@ func drawPattern(t *rapid.T, depth int) Pattern {
 	case 3:
 		return Blocks{Size: rapid.IntRange(1, 19).Draw(t, "size")}
 	case 4:
-		return Blocks{Size: rapid.IntRange(1, 19).Draw(t, "size"), Overlap: small.Draw(t, "overlap")}
+		return Blocks{Size: rapid.IntRange(1, 19).Draw(t, "size"), Left: small.Draw(t, "left"), Right: small.Draw(t, "right")}
 	case 5:
 		return NewGlobal(rapid.SliceOfN(rapid.IntRange(-110, 110), 1, 5).Draw(t, "positions")...)
 	case 6:
@@ -142,6 +142,8 @@ func TestParseForms(t *testing.T) {
 		" full ":                               "full",
 		"band( 3 ,0)":                          "band(3,0)",
 		"blocks(8,0)":                          "blocks(8)",
+		"blocks(8,3,3)":                        "blocks(8,3)",
+		"blocks(8,3,0)":                        "blocks(8,3,0)",
 		"global(5,0,5,-1)":                     "global(-1,0,5)",
 		"causal(causal(full))":                 "causal(full)",
 		"full+band(1,2)&blocks(4)":             "full + band(1,2) & blocks(4)",
