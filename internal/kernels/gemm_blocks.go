@@ -73,7 +73,7 @@ func (j *gemmJob[F]) planBlocks() {
 			j.packedB[b] = growTo(j.packedB[b], roundUp(p.nc, 16)*p.kb)
 		}
 		if p.panels {
-			j.packedA[b] = growTo(j.packedA[b], roundUp(j.m, panelA)*p.kb)
+			j.packedA[b] = growTo(j.packedA[b], ceilDiv(j.m, panelA)*panelStride(p.kb))
 		}
 	}
 }
@@ -160,7 +160,7 @@ func (j *gemmJob[F]) compute(worker, b, t int) {
 	x := operand[F]{rs: j.lda, cs: 1, step: rows}
 	switch {
 	case p.panels:
-		x = operand[F]{data: j.packedA[b&1][i0*kc:], rs: 1, cs: panelA, step: panelA, next: panelA * kc}
+		x = operand[F]{data: j.packedA[b&1][i0/panelA*panelStride(kc):], rs: 1, cs: panelA, step: panelA, next: panelStride(kc)}
 	case j.transA:
 		x.data, x.rs, x.cs = j.a[pc*j.lda+i0:], 1, j.lda
 	case p.copyA:

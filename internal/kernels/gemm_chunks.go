@@ -10,10 +10,11 @@ type gemmChunkPlan struct {
 
 const (
 	chunkDepth = 1024    // least depth of a chunk of k
-	maxChunks  = 8       //
+	maxChunks  = 8       // as many tasks as a small machine has use for, as few partial sums
 	chunkArea  = 1 << 19 // largest C: the partial ones are summed
 	chunkRows  = 528     // of a task: 44 panels
 	chunkCols  = 512
+	chunkBlock = 256  // depth of a packed block: what a task packs and its C stay in the level 2 cache
 	sumCols    = 4096 // elements of C summed by one task
 )
 
@@ -60,8 +61,8 @@ func (j *gemmJob[F]) chunkProduct(worker, task int) {
 	}
 	k1 := min(j.k, (g+1)*p.depth)
 	depth := k1 - g*p.depth
-	kb := roundUp(ceilDiv(depth, ceilDiv(depth, j.kg.kc)), 16)
-	s.a = growTo(s.a, roundUp(rows, panelA)*kb)
+	kb := roundUp(ceilDiv(depth, ceilDiv(depth, chunkBlock)), 16)
+	s.a = growTo(s.a, ceilDiv(rows, panelA)*panelStride(kb))
 	s.b = growTo(s.b, roundUp(cols, 16)*kb)
 	for pc := g * p.depth; pc < k1; pc += kb {
 		kc := min(kb, k1-pc)
@@ -75,7 +76,7 @@ func (j *gemmJob[F]) chunkProduct(worker, task int) {
 		if j.transB {
 			j.kg.transposeB(kc, cols, 0, cols, j.b[j0*j.ldb+pc:], j.ldb, s.b)
 		}
-		x := operand[F]{data: s.a, rs: 1, cs: panelA, step: panelA, next: panelA * kc}
+		x := operand[F]{data: s.a, rs: 1, cs: panelA, step: panelA, next: panelStride(kc)}
 		j.strips(worker, rows, kc, x, s.b, cols, 0, cols, dst, ld, add)
 		add = true
 	}

@@ -61,16 +61,20 @@ func (g *gemmKernels[F]) transposeB(kc, nc, j0, j1 int, x []F, ldx int, dst []F)
 	}
 }
 
+// panelStride is the distance of panels of A transposed. If it were a multiple of 4 KB, the pieces of a row would be written to
+// one set of the level 1 cache.
+func panelStride(kc int) int { return kc*panelA + 16 }
+
 // cutA packs rows k0..k0+n of a block of A that is stored [k][m] into panels [kc][panelA]; x is where row k0 starts. The last
 // panel may be narrower; its rows stay panelA apart.
 func (g *gemmKernels[F]) cutA(kc, k0, n, m int, x []F, ldx int, dst []F) {
 	np := m / panelA
 	if np > 0 {
-		g.packRows12(n, np, &x[0], ldx, &dst[k0*panelA], kc*panelA)
+		g.packRows12(n, np, &x[0], ldx, &dst[k0*panelA], panelStride(kc))
 	}
 	if r := m - np*panelA; r > 0 {
 		for i := range n {
-			copy(dst[np*panelA*kc+(k0+i)*panelA:][:r], x[i*ldx+np*panelA:])
+			copy(dst[np*panelStride(kc)+(k0+i)*panelA:][:r], x[i*ldx+np*panelA:])
 		}
 	}
 }
