@@ -99,7 +99,7 @@ func goActGrad[F Float](a Activation) func(x, dy, dx []F) {
 	switch a {
 	case GELU:
 		return goMapGrad(func(x F) F {
-			v := float64(x)
+			v := min(max(float64(x), -40), 40) // infinities have a limit too
 			return F(0.5*math.Erfc(-v*(math.Sqrt2/2)) + v*invSqrt2Pi*math.Exp(-0.5*v*v))
 		})
 	case GELUTanh:
@@ -111,7 +111,7 @@ func goActGrad[F Float](a Activation) func(x, dy, dx []F) {
 	case QuickGELU:
 		return goMapGrad(func(x F) F {
 			s, ds := logistic(F(quickK) * x)
-			return s + F(quickK)*x*ds
+			return s + x*ds*F(quickK)
 		})
 	case SiLU:
 		return goMapGrad(func(x F) F {
