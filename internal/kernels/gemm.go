@@ -11,6 +11,7 @@ type Epilogue[F Float] struct {
 
 const (
 	inlineFlops = 1 << 20 // a product of fewer operations is done by the caller alone: sharing it out costs as much
+	dotVectors  = 16      // for so few rows of C and B transposed, dot products where B is cost less than packing it
 	directRows  = 24      // for so few rows of C packing B costs more than it saves
 )
 
@@ -41,7 +42,7 @@ func Gemm[F Float](transA, transB bool, m, n, k int, a []F, lda int, b []F, ldb 
 	switch {
 	case k <= 0:
 		j.empty()
-	case m == 1 || n == 1 || transB && m < 4 && n*k >= 1<<10:
+	case m == 1 || n == 1 || transB && m <= dotVectors && n*k >= 1<<10:
 		j.vectors()
 	case transA && k >= 2*chunkDepth && m*n <= chunkArea:
 		j.chunks()

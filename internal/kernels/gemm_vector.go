@@ -12,7 +12,8 @@ type gemmVectorPlan struct {
 
 const (
 	taskWeights = 1 << 15 // weights that a task reads at least, if they are stored [out][k]
-	callRows    = 64      // rows of W in one call if they are stored [k][out]: assembly cannot be preempted
+	hotWeights  = 1 << 12
+	callRows    = 64 // rows of W in one call if they are stored [k][out]: assembly cannot be preempted
 )
 
 func (j *gemmJob[F]) vectors() {
@@ -70,14 +71,24 @@ func (j *gemmJob[F]) vector(_, task int) {
 	}
 	o0 := task * p.step
 	n := min(p.step, p.out-o0)
+	xs := j.partial[p.count*p.out:]
+	if p.dots {
+		rows := n
+		if p.count > 1 { // some rows of W stay in the level 1 cache for all vectors
+			rows = max(4, hotWeights/j.k&^3)
+		}
+		for r := 0; r < n; r += rows {
+			for v := range p.count {
+				kg.dotRows(min(rows, n-r), j.k, &xs[v*j.k], &w[(o0+r)*p.ldw], p.ldw, &j.partial[v*p.out+o0+r])
+			}
+		}
+	}
 	for v := range p.count {
-		y, x := j.partial[v*p.out+o0:][:n], j.partial[p.count*p.out+v*j.k:]
-		if p.dots {
-			kg.dotRows(n, j.k, &x[0], &w[o0*p.ldw], p.ldw, &y[0])
-		} else {
+		y := j.partial[v*p.out+o0:][:n]
+		if !p.dots {
 			clear(y)
 			for k0 := 0; k0 < j.k; k0 += callRows {
-				kg.axpyRows(n, min(callRows, j.k-k0), &x[k0], &w[k0*p.ldw+o0], p.ldw, &y[0])
+				kg.axpyRows(n, min(callRows, j.k-k0), &xs[v*j.k+k0], &w[k0*p.ldw+o0], p.ldw, &y[0])
 			}
 		}
 		c, stride := j.c[v*j.ldc+o0*flag(!p.column)+o0*j.ldc*flag(p.column):], 1

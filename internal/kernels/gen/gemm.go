@@ -234,43 +234,47 @@ func packT16() {
 	ld := Load(Param("ldx"), GP64())
 	dst := Load(Param("dst"), GP64())
 	SHLQ(U8(2), ld)
-	xh, p, q := GP64(), GP64(), GP64()
+	xh, p, ph, q := GP64(), GP64(), GP64(), GP64()
 	MOVQ(ld, xh)
 	SHLQ(U8(3), xh)
 	ADDQ(x, xh)
 	Label("col")
 	for half, base := range []Register{x, xh} {
-		MOVQ(base.(GPVirtual), p)
-		var r, t, u [8]VecVirtual
-		for i := range r {
-			r[i] = YMM()
-			VMOVUPS(Mem{Base: p}, r[i])
-			if i < 7 {
-				ADDQ(ld, p)
+		// Rows i and i+4 share a register from the load on, so that only two stages of shuffles are left.
+		low, high := p, ph
+		MOVQ(base, low)
+		LEAQ(Mem{Base: base, Index: ld, Scale: 4}, high)
+		var r [2][4]VecVirtual
+		for i := range 4 {
+			for c := range r {
+				r[c][i] = YMM()
+				VBROADCASTF128(Mem{Base: low, Disp: c * 16}, r[c][i])
+				VINSERTF128(U8(1), Mem{Base: high, Disp: c * 16}, r[c][i], r[c][i])
 			}
-		}
-		for i := 0; i < 8; i += 2 {
-			t[i], t[i+1] = YMM(), YMM()
-			VUNPCKLPS(r[i+1], r[i], t[i])
-			VUNPCKHPS(r[i+1], r[i], t[i+1])
-		}
-		for i := range u {
-			u[i] = YMM()
-			f, s := i/4*4+i%4/2, uint8(0x44)
-			if i%2 == 1 {
-				s = 0xee
+			if i < 3 {
+				ADDQ(ld, low)
+				ADDQ(ld, high)
 			}
-			VSHUFPS(U8(s), t[f+2], t[f], u[i])
 		}
 		MOVQ(dst, q)
-		for i := range 8 {
-			z, s := YMM(), uint8(0x20)
-			if i >= 4 {
-				s = 0x31
+		for _, c := range r {
+			var t [4]VecVirtual
+			for i := range t {
+				t[i] = YMM()
 			}
-			VPERM2F128(U8(s), u[i%4+4], u[i%4], z)
-			VMOVUPS(z, Mem{Base: q, Disp: half * 32})
-			ADDQ(ldd, q)
+			VUNPCKLPS(c[1], c[0], t[0])
+			VUNPCKHPS(c[1], c[0], t[1])
+			VUNPCKLPS(c[3], c[2], t[2])
+			VUNPCKHPS(c[3], c[2], t[3])
+			for i := range 4 {
+				z, s := YMM(), uint8(0x44)
+				if i%2 == 1 {
+					s = 0xee
+				}
+				VSHUFPS(U8(s), t[2+i/2], t[i/2], z)
+				VMOVUPS(z, Mem{Base: q, Disp: half * 32})
+				ADDQ(ldd, q)
+			}
 		}
 	}
 	ADDQ(Imm(32), x)

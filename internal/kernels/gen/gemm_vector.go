@@ -124,12 +124,13 @@ func axpyRows() {
 		Label("rows" + tag)
 		CMPQ(k, Imm(uint64(rows)))
 		JLT(LabelRef("end" + tag))
-		at, yp, n := GP64(), GP64(), GP64()
+		at, yp, n, ahead := GP64(), GP64(), GP64(), GP64()
 		MOVQ(wp, at)
 		MOVQ(y, yp)
+		LEAQ(Mem{Base: wp, Index: ld, Scale: 4}, ahead)
 		Load(Param("n"), n)
-		src := func(i, u int) Mem {
-			m := Mem{Base: at, Disp: u * w.bytes}
+		from := func(base Register, i, disp int) Mem {
+			m := Mem{Base: base, Disp: disp}
 			switch i {
 			case 1:
 				m.Index, m.Scale = ld, 1
@@ -140,6 +141,7 @@ func axpyRows() {
 			}
 			return m
 		}
+		src := func(i, u int) Mem { return from(at, i, u*w.bytes) }
 		xv := make([]VecVirtual, rows)
 		for i := range xv {
 			xv[i] = V()
@@ -153,6 +155,12 @@ func axpyRows() {
 		SUBQ(U32(wide*lanes()), n)
 		JLT(LabelRef("single" + tag))
 		Label("n" + tag)
+		for d := 0; d < wide*w.bytes; d += 64 { // the next rows: the hardware looks ahead within a page, that is within a row
+			for i := range xv {
+				PREFETCHT0(from(ahead, i, d))
+			}
+		}
+		ADDQ(U32(wide*w.bytes), ahead)
 		for u := range s {
 			VMOVUPS(row(yp, u), s[u])
 			for i := range xv {
