@@ -82,6 +82,9 @@ func choice(name string, names []string) string {
 // blocks(size,overlap), blocks(size,left,right) and global(i,…); a + b is the union, a & b the intersection (which binds
 // tighter), causal(a) drops later keys, heads(a; b; …) gives one pattern for each head. Errors are of type *SyntaxError.
 func Parse(source string) (Pattern, error) {
+	if len(source) > maxSource {
+		return nil, &SyntaxError{source[:20] + "…", maxSource + 1, fmt.Sprintf("longer than %d bytes, not a pattern", maxSource)}
+	}
 	p := &parser{source: source}
 	pattern, err := p.union()
 	if err == nil && p.peek() != 0 {
@@ -93,9 +96,16 @@ func Parse(source string) (Pattern, error) {
 	return pattern, nil
 }
 
+// Bounds of what is read, so that a wrong file cannot exhaust the stack.
+const (
+	maxSource = 1 << 14
+	maxDepth  = 64
+)
+
 type parser struct {
 	source string
 	at     int
+	depth  int
 }
 
 func (p *parser) fail(at int, format string, args ...any) error {
@@ -142,7 +152,13 @@ func (p *parser) expect(c byte, why string) error {
 	return nil
 }
 
-func (p *parser) union() (Pattern, error) { return p.chain('+', p.intersection, Union) }
+func (p *parser) union() (Pattern, error) {
+	if p.depth++; p.depth > maxDepth {
+		return nil, p.fail(p.at, "brackets stand deeper than %d", maxDepth)
+	}
+	defer func() { p.depth-- }()
+	return p.chain('+', p.intersection, Union)
+}
 
 func (p *parser) intersection() (Pattern, error) { return p.chain('&', p.term, Intersection) }
 

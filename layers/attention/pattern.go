@@ -84,10 +84,11 @@ func positions(runs []Run) []int {
 	return slices.Compact(all)
 }
 
-// tidy sorts runs and joins the contiguous ones that touch, in place. Runs with a step stay and may still overlap others.
+// tidy sorts runs, contiguous ones first, and joins those of one step that touch or overlap, in place. Runs of different steps
+// may still share positions.
 func tidy(runs []Run) []Run {
 	for k, r := range runs {
-		if r.Len() == 1 {
+		if r.Step > 1 && r.Len() == 1 {
 			runs[k] = Run{r.Lo, r.Lo + 1, 1}
 		}
 	}
@@ -95,17 +96,18 @@ func tidy(runs []Run) []Run {
 		return runs
 	}
 	slices.SortFunc(runs, func(a, b Run) int {
-		if (a.Step == 1) != (b.Step == 1) {
-			if a.Step == 1 {
-				return -1
-			}
-			return 1
+		if d := a.Step - b.Step; d != 0 {
+			return d
+		}
+		if d := a.Lo%a.Step - b.Lo%b.Step; d != 0 {
+			return d
 		}
 		return a.Lo - b.Lo
 	})
 	out := runs[:1]
 	for _, r := range runs[1:] {
-		if p := &out[len(out)-1]; r.Step == 1 && p.Step == 1 && r.Lo <= p.Hi {
+		p := &out[len(out)-1]
+		if r.Step == p.Step && (r.Lo-p.Lo)%r.Step == 0 && r.Lo <= p.last()+p.Step {
 			p.Hi = max(p.Hi, r.Hi)
 		} else {
 			out = append(out, r)
@@ -114,14 +116,53 @@ func tidy(runs []Run) []Run {
 	return out
 }
 
+// disjoint is tidy with every position in one run only.
+func disjoint(runs []Run) []Run {
+	runs = tidy(runs)
+	solid := 0 // contiguous runs
+	for solid < len(runs) && runs[solid].Step == 1 {
+		solid++
+	}
+	if solid == len(runs) || len(runs) == 1 {
+		return runs
+	}
+	stepped := slices.Clone(runs[solid:])
+	out := runs[:solid:solid]
+	for k, r := range stepped {
+		for _, q := range stepped[:k] {
+			if len(meet(nil, q, r)) > 0 { // of two different steps: list them
+				for _, j := range positions(stepped) {
+					out = append(out, Run{j, j + 1, 1})
+				}
+				return tidy(out)
+			}
+		}
+	}
+	for _, r := range stepped {
+		for _, s := range out[:solid] { // cut out what the contiguous runs hold
+			if s.Hi <= r.Lo {
+				continue
+			}
+			if s.Lo >= r.Hi {
+				break
+			}
+			if r.Lo < s.Lo {
+				out = append(out, Run{r.Lo, s.Lo, r.Step})
+			}
+			r.Lo += max(0, (s.Hi-r.Lo+r.Step-1)/r.Step*r.Step)
+			if r.Lo >= r.Hi {
+				break
+			}
+		}
+		out = appendRun(out, r.Lo, r.Hi, r.Step)
+	}
+	return out
+}
+
 // count is the number of distinct positions.
 func count(runs []Run) int {
-	runs = tidy(runs)
 	n := 0
-	for _, r := range runs {
-		if r.Step > 1 && len(runs) > 1 {
-			return len(positions(runs))
-		}
+	for _, r := range disjoint(runs) {
 		n += r.Len()
 	}
 	return n

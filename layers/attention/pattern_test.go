@@ -2,6 +2,8 @@ package attention
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -179,6 +181,8 @@ func TestParseErrors(t *testing.T) {
 		"causal":                                 `'(' is missing before the end`,
 		"heads(full; heads(full;full))":          `stands inside heads`,
 		"heads(full;full)+heads(full;full;full)": `column 17: `,
+		strings.Repeat("(", 1000) + "full":       `column 65: brackets stand deeper than 64`,
+		strings.Repeat("full + ", 9000) + "full": `longer than 16384`,
 		"full(3)":                                `full has 1 arguments; write full`,
 	} {
 		_, err := Parse(in)
@@ -192,5 +196,31 @@ func TestParseNeverPanics(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := rapid.StringOfN(rapid.SampledFrom([]rune("band(1,2)+&;fulé causheglo-")), 0, 30, -1).Draw(t, "source")
 		_, _ = Parse(s)
+	})
+}
+
+func TestDisjointRuns(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var runs []Run
+		want := map[int]bool{}
+		for range rapid.IntRange(0, 6).Draw(t, "runs") {
+			lo := rapid.IntRange(0, 40).Draw(t, "lo")
+			r := Run{lo, lo + rapid.IntRange(1, 40).Draw(t, "length"), rapid.SampledFrom([]int{1, 1, 2, 3, 4, 7}).Draw(t, "step")}
+			runs = append(runs, r)
+			for j := r.Lo; j < r.Hi; j += r.Step {
+				want[j] = true
+			}
+		}
+		require.Len(t, positions(runs), len(want))
+		got := map[int]bool{}
+		for _, r := range disjoint(slices.Clone(runs)) {
+			require.Less(t, r.Lo, r.Hi)
+			for j := r.Lo; j < r.Hi; j += r.Step {
+				require.False(t, got[j], "%d is twice in %v", j, runs)
+				got[j] = true
+			}
+		}
+		require.Equal(t, want, got)
+		require.Equal(t, len(want), count(runs))
 	})
 }

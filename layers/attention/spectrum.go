@@ -9,19 +9,7 @@ import (
 
 // neighbours returns row i of W = A or Aᵀ or I without repetitions.
 func neighbours(p Pattern, i, n int, dst []Run) []Run {
-	dst = append(anyCol(p, i, n, anyRow(p, i, n, dst[:0])), Run{i, i + 1, 1})
-	dst = tidy(dst)
-	for k, r := range dst {
-		if r.Step > 1 && (k > 0 || len(dst) > 1) { // may overlap: fall back to a list
-			list := positions(dst)
-			dst = dst[:0]
-			for _, j := range list {
-				dst = append(dst, Run{j, j + 1, 1})
-			}
-			return tidy(dst)
-		}
-	}
-	return dst
+	return disjoint(append(anyCol(p, i, n, anyRow(p, i, n, dst[:0])), Run{i, i + 1, 1}))
 }
 
 // denseGap diagonalises; n³.

@@ -22,7 +22,7 @@ type Stats struct {
 	SpectralGap float64 `json:"spectral_gap"`
 }
 
-// ExactPath is the length up to which MaxPath is exact. Beyond it, it is the longest shortest path from 1024 evenly spread
+// ExactPath is the length up to which MaxPath is exact. Beyond it, it is the longest shortest path from 256 evenly spread
 // positions, first and last included, which may be less than the maximum; whether a pair is never reached is always exact.
 const ExactPath = 4096
 
@@ -120,7 +120,7 @@ func maxPath(p Pattern, n int, isCausal bool) (int, bool) {
 	}
 	sources := n
 	if n > ExactPath {
-		sources = 1024
+		sources = 256
 	}
 	longest := 0
 	for k := range sources {
