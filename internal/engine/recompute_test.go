@@ -21,7 +21,7 @@ func layers(b *build, depth int) (loss *Node, wrt Nodes, block func(*Node) int) 
 		p := b.op(both{}, b.op(mat{}, c, w))
 		s := b.op(times{}, b.view(p, 0, 13, 7), b.view(p, 91, 13, 7))
 		s = b.op(cheap{sine}, b.view(b.op(cheap{sine}, b.op(noise{uint64(l)}, s)), 0, 13, 7))
-		h = b.add(h, b.op(mat{}, s, u))
+		h = b.view(b.view(b.add(h, b.op(mat{}, s, u)), 0, 91), 0, 13, 7)
 		for _, n := range b.g.AllNodes()[from:] {
 			if _, ok := OpOf(n).(view); !ok { // views are known to belong to what they show
 				in[n] = l + 1
