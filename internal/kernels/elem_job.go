@@ -68,19 +68,33 @@ type job[F Float] struct {
 	bad         atomic.Int32
 }
 
-var jobs32, jobs64 sync.Pool
+// jobList holds the jobs that are not in use.
+type jobList[F Float] struct {
+	mu   sync.Mutex
+	free []*job[F]
+}
 
-func jobPool[F Float]() *sync.Pool {
+var (
+	jobs32 jobList[float32]
+	jobs64 jobList[float64]
+)
+
+func jobs[F Float]() *jobList[F] {
 	if unsafe.Sizeof(F(0)) == 8 {
-		return &jobs64
+		return (*jobList[F])(unsafe.Pointer(&jobs64))
 	}
-	return &jobs32
+	return (*jobList[F])(unsafe.Pointer(&jobs32))
 }
 
 // newJob returns a job with op and k set and all else as the last user left it.
 func newJob[F Float](op opcode, k *elemTable[F]) *job[F] {
-	j, ok := jobPool[F]().Get().(*job[F])
-	if !ok {
+	l := jobs[F]()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var j *job[F]
+	if n := len(l.free); n > 0 {
+		j, l.free = l.free[n-1], l.free[:n-1]
+	} else {
 		j = &job[F]{}
 		j.step = func(_, i int) { j.run(i, i*j.chunk, min(i*j.chunk+j.chunk, j.n)) }
 	}
@@ -103,7 +117,10 @@ func (j *job[F]) do(n, chunk int) int {
 // free gives the job back, without the caller's memory.
 func (j *job[F]) free() {
 	j.x, j.y, j.z, j.u, j.v, j.ids = nil, nil, nil, nil, nil, nil
-	jobPool[F]().Put(j)
+	l := jobs[F]()
+	l.mu.Lock()
+	l.free = append(l.free, j)
+	l.mu.Unlock()
 }
 
 // rowChunk is the number of rows of d elements in one task.
@@ -121,8 +138,6 @@ func (j *job[F]) run(i, lo, hi int) {
 		j.fa(j.a, j.x[lo:hi], j.y[lo:hi])
 	case opAddRow:
 		k.addRow(hi-lo, d, j.x[lo*d:hi*d], j.z, j.y[lo*d:hi*d])
-	case opColSum:
-		k.colSum(hi-lo, d, j.x[lo*j.ld:], j.ld, j.part[i*d:i*d+d])
 	case opSum:
 		j.part64[i] = j.fs(j.x[lo:hi])
 	case opFinite:
@@ -131,13 +146,13 @@ func (j *job[F]) run(i, lo, hi int) {
 		}
 	case opLayerNorm:
 		k.layerNorm(hi-lo, d, j.x[lo*d:hi*d], j.u, j.v, j.y[lo*d:hi*d], j.a)
-	case opLayerNormGrad:
-		p := j.part[2*i*d : 2*i*d+2*d]
-		k.layerNormGrad(hi-lo, d, j.x[lo*d:hi*d], j.u, j.z[lo*d:hi*d], j.y[lo*d:hi*d], p[:d], p[d:], j.a)
 	case opRMSNorm:
 		k.rmsNorm(hi-lo, d, j.x[lo*d:hi*d], j.u, j.y[lo*d:hi*d], j.a)
-	case opRMSNormGrad:
-		k.rmsNormGrad(hi-lo, d, j.x[lo*d:hi*d], j.u, j.z[lo*d:hi*d], j.y[lo*d:hi*d], j.part[i*d:i*d+d], j.a)
+	case opColSum, opLayerNormGrad, opRMSNormGrad:
+		// An assembly function cannot be interrupted, so a chunk of wide rows is cut; the sums go on in the same order.
+		for n := 4 * rowChunk(d); lo < hi; lo += n {
+			j.rowSums(i, lo, min(lo+n, hi))
+		}
 	case opEmbedGrad:
 		embedGradCols(k, d, lo, hi, j.ids, j.x, j.y)
 	case opAdamW:
@@ -150,6 +165,20 @@ func (j *job[F]) run(i, lo, hi int) {
 		for r := lo; r < hi; r++ {
 			j.row(r)
 		}
+	}
+}
+
+// rowSums adds rows lo to hi to partial i.
+func (j *job[F]) rowSums(i, lo, hi int) {
+	k, d := j.k, j.d
+	switch j.op {
+	case opColSum:
+		k.colSum(hi-lo, d, j.x[lo*j.ld:], j.ld, j.part[i*d:i*d+d])
+	case opLayerNormGrad:
+		p := j.part[2*i*d : 2*i*d+2*d]
+		k.layerNormGrad(hi-lo, d, j.x[lo*d:hi*d], j.u, j.z[lo*d:hi*d], j.y[lo*d:hi*d], p[:d], p[d:], j.a)
+	case opRMSNormGrad:
+		k.rmsNormGrad(hi-lo, d, j.x[lo*d:hi*d], j.u, j.z[lo*d:hi*d], j.y[lo*d:hi*d], j.part[i*d:i*d+d], j.a)
 	}
 }
 

@@ -106,10 +106,7 @@ func crossEntropyGradRow[F Float](k *elemTable[F], x, y []F, target int32, smoot
 	s := k.expSub(x, y, k.maxOf(x))
 	k.scale(scale/s, y, y)
 	if smooth != 0 {
-		u := scale * smooth / F(len(y))
-		for i := range y {
-			y[i] -= u
-		}
+		k.subSub(y, y, scale*smooth/F(len(y)), 0)
 	}
 	y[target] -= scale * (1 - smooth)
 }
