@@ -277,7 +277,7 @@ func (r *Run) Train(ctx context.Context, until int) (Result, error) {
 				return res, err
 			}
 		}
-		if c.SaveEvery > 0 && e.Step%c.SaveEvery == 0 {
+		if c.SaveEvery > 0 && e.Step%c.SaveEvery == 0 && e.Step < until { // the last save follows the last evaluation
 			r.save()
 		}
 		if c.EarlyStopPatience > 0 && r.state.Unimproved >= c.EarlyStopPatience {
