@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
+	"gorgonia.org/tensor"
+
+	"github.com/euryale-ml/euryale/checkpoints"
+	"github.com/euryale-ml/euryale/data"
+	"github.com/euryale-ml/euryale/internal/config"
+	"github.com/euryale-ml/euryale/layers"
+	"github.com/euryale-ml/euryale/models"
+	"github.com/euryale-ml/euryale/train"
+)
+
+func evalCommand(a *app) *cobra.Command {
+	var (
+		spec string
+		sets []string
+	)
+	c := &cobra.Command{
+		Use:   "eval MODEL",
+		Short: "Loss, bits per byte, perplexity and accuracy of a model on text",
+		Long: `Eval scores a model: every token once, in windows of train.sequence_length that move on by half a window, so that each is predicted from
+at least half a window before it. Without --data that is the test part of the data the model was trained on.
+
+MODEL is a model folder, a run (its best checkpoint) or a checkpoint. --data is a file, folder or .jsonl, all of it, or
+train, val or test for a part of the model's own data.`,
+		Example: examples(
+			"eval runs/default", "on the test part",
+			"eval runs/default --data val", "on the validation part",
+			"eval runs/default --data other.txt", "on another text",
+			"eval runs/default --set train.sequence_length=4096", "with longer windows"),
+		Args: exactly(1, "a model: a model folder, a run or a checkpoint"),
+	}
+	c.Flags().StringVar(&spec, "data", "test", "a path, or train, val or test of the model's own data")
+	addSet(c, &sets)
+	return command(c, func(ctx context.Context, args []string) error { return a.eval(ctx, args[0], spec, sets) })
+}
+
+// evalDone is the last line.
+type evalDone struct {
+	Event       string                `json:"event"` // "done"
+	Split       string                `json:"split"`
+	Loss        float64               `json:"loss"`
+	BitsPerByte float64               `json:"bits_per_byte"`
+	Perplexity  float64               `json:"perplexity"`
+	Accuracy    float64               `json:"accuracy"`
+	Tokens      int64                 `json:"tokens"`
+	Checkpoint  string                `json:"checkpoint"`
+	Position    []train.PositionScore `json:"by_position"`
+}
+
+func (a *app) eval(ctx context.Context, path, spec string, sets []string) error {
+	l, err := a.load(path, sets)
+	if err != nil {
+		return err
+	}
+	part, err := l.part(spec)
+	if err != nil {
+		return err
+	}
+	c := l.job.Train
+	e, err := train.NewEvaluator(l.model, l.params, c.BatchSize, c.SequenceLength)
+	if err != nil {
+		return err
+	}
+	w := part.StridedWindows(c.SequenceLength, (c.SequenceLength+1)/2)
+	p := a.out.startProgress("window", 0, w.Len())
+	s, err := e.Run(ctx, w, 0, func(done, _ int) { p.update(done, "") })
+	a.out.endProgress()
+	if err != nil {
+		return err
+	}
+	a.out.event(evalDone{"done", part.Name, s.Loss, s.BitsPerByte(), s.Perplexity(), s.Accuracy(), s.Tokens, l.dir, s.Position})
+	a.out.text("%s, %s part of %s: %d tokens\n", l.dir, part.Name, l.dataName(spec), s.Tokens)
+	a.out.text("loss %.4f, bits per byte %.4f, perplexity %.3f, accuracy %s\n", s.Loss, s.BitsPerByte(), s.Perplexity(), percent(s.Accuracy()))
+	for _, b := range s.Position {
+		a.out.text("  after %6d to %6d tokens of the window: loss %.4f (%d tokens)\n", b.From, b.To-1, b.Loss, b.Tokens)
+	}
+	return nil
+}
+
+// loaded is a model with its weights and the job that made it, as far as that is known.
+type loaded struct {
+	dir    string
+	model  models.Model
+	params *layers.Params
+	job    train.Job
+}
+
+// load opens MODEL and applies --set. The sequence length is no longer than the model allows.
+func (a *app) load(path string, sets []string) (*loaded, error) {
+	src, err := checkpoints.Resolve(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = src.Close() }()
+	if src.Report != nil && src.Report.String() != "" {
+		a.out.note("%s", src.Report)
+	}
+	_, j, _ := runOf(src)
+	j.Model = src.Config
+	if err := config.Set(&j, sets...); err != nil {
+		return nil, &config.FileError{Name: "--set", Err: err}
+	}
+	m, err := models.New(j.Model)
+	if err != nil {
+		return nil, &config.FileError{Name: src.Dir + "/config.json", Err: err}
+	}
+	if !slices.ContainsFunc(sets, func(s string) bool { return len(s) > 22 && s[:22] == "train.sequence_length=" }) && m.Dims().Positions > 0 {
+		j.Train.SequenceLength = min(j.Train.SequenceLength, m.Dims().Positions)
+	}
+	if _, err := j.Check(); err != nil {
+		return nil, err
+	}
+	params, err := models.Weights(m, src.Tensors, tensor.Float32)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", src.Dir, err)
+	}
+	return &loaded{src.Dir, m, params, j}, nil
+}
+
+// part loads what --data names.
+func (l *loaded) part(spec string) (*data.Part, error) {
+	if !slices.Contains(data.PartNames, spec) {
+		return data.LoadWhole(l.job.Data.Spec(spec))
+	}
+	corpus, err := data.Load(l.job.Data)
+	if err != nil {
+		return nil, err
+	}
+	part, ok := corpus.Part(spec)
+	if !ok {
+		return nil, errors.New("no part " + spec)
+	}
+	return part, nil
+}
+
+func (l *loaded) dataName(spec string) string {
+	switch {
+	case !slices.Contains(data.PartNames, spec):
+		return spec
+	case l.job.Data.Path == "":
+		return data.EmbeddedName
+	}
+	return l.job.Data.Path
+}

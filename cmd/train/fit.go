@@ -1,0 +1,278 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"gorgonia.org/tensor"
+
+	"github.com/euryale-ml/euryale/checkpoints"
+	"github.com/euryale-ml/euryale/data"
+	"github.com/euryale-ml/euryale/models"
+	"github.com/euryale-ml/euryale/train"
+)
+
+// fitFlags are the flags of fit.
+type fitFlags struct {
+	jobFlags
+	run, name string
+	steps     int
+	dryRun    bool
+}
+
+func fitCommand(a *app) *cobra.Command {
+	var f fitFlags
+	c := &cobra.Command{
+		Use:   "fit",
+		Short: "Train a model, or fine-tune one with --from",
+		Long: `Fit trains a model and writes a run folder: config.json (everything resolved), metrics.jsonl and checkpoints/.
+Ctrl-C finishes the step, saves and leaves; resume goes on as if nothing had happened.
+
+Without --run the folder is runs/NAME (runs/NAME-2, ... if that is taken).`,
+		Example: examples(
+			"fit --data my.txt --steps 500", "the default model on your text; stop after 500 steps",
+			"fit --data books/ --set train.steps=5000 --set model.hidden_size=128", "a smaller model, longer",
+			"fit --config job.json --run runs/a", "everything from a file",
+			"fit --from runs/default --data my.txt --set train.lr=3e-4", "fine-tune",
+			"fit --dry-run", "what it would cost; nothing is written"),
+		Args: cobra.NoArgs,
+	}
+	f.add(c)
+	c.Flags().StringVar(&f.run, "run", "", "run folder")
+	c.Flags().StringVar(&f.name, "name", "", "name of the run below runs/ (default: that of the --config file, of the data, or default)")
+	c.Flags().IntVar(&f.steps, "steps", 0, "stop this call after so many steps; the schedule is that of train.steps (default: train.steps)")
+	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "print parameters, FLOPs, planned memory and data, and write nothing")
+	return command(c, func(ctx context.Context, _ []string) error { return a.fit(ctx, f) })
+}
+
+func (a *app) fit(ctx context.Context, f fitFlags) (err error) {
+	if f.steps < 0 {
+		return usagef("--steps is %d: give at least 1", f.steps)
+	}
+	if f.run != "" && f.name != "" {
+		return usagef("--run and --name exclude each other: give one")
+	}
+	j, source, err := f.job()
+	if err != nil {
+		return err
+	}
+	m, err := j.Check()
+	if err != nil {
+		return withClose(err, source)
+	}
+	params, err := weights(m, source)
+	if err = withClose(err, source); err != nil {
+		return err
+	}
+	for _, w := range m.Warnings() {
+		a.out.note("note: %s", w)
+	}
+	if f.dryRun {
+		return a.dryRun(m, j)
+	}
+	dir := f.run
+	if dir == "" {
+		dir = freeRun(f.runName())
+	}
+	run, err := train.Start(dir, j, params, train.Options{Hooks: a.hooks(j.Train)})
+	if err != nil {
+		return err
+	}
+	return a.drive(ctx, run, f.steps)
+}
+
+// runName is --name, or the name of the --config file or of the data, or "default".
+func (f *fitFlags) runName() string {
+	switch {
+	case f.name != "":
+		return f.name
+	case f.config != "":
+		return stem(f.config)
+	case f.data != "":
+		return stem(f.data)
+	}
+	return "default"
+}
+
+// stem is the name of a file or folder without its extensions.
+func stem(path string) string {
+	name, _, _ := strings.Cut(strings.TrimLeft(filepath.Base(filepath.Clean(path)), "."), ".")
+	if name == "" || name == string(filepath.Separator) {
+		return "run"
+	}
+	return strings.ReplaceAll(name, ":", "-")
+}
+
+func withClose(err error, m *checkpoints.Model) error {
+	if cerr := closeModel(m); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// drive trains until the end, scores the test part and says so.
+func (a *app) drive(ctx context.Context, run *train.Run, until int) (err error) {
+	defer func() {
+		a.out.endProgress()
+		if cerr := run.Close(); err == nil {
+			err = cerr
+		}
+	}()
+	target := until
+	if target == 0 {
+		target = run.Job.Train.Steps
+	}
+	a.introduce(run, target)
+	a.training = a.out.startProgress("step", run.Step(), target)
+	res, err := run.Train(ctx, until)
+	a.out.endProgress()
+	if err != nil {
+		return err
+	}
+	if !res.Interrupted {
+		score, err := a.score(ctx, "test part", run.Model, run.Trainer, run.Corpus.Test, run.Job.Train)
+		if err != nil && ctx.Err() == nil {
+			return err
+		}
+		if err == nil {
+			bpb := score.BitsPerByte()
+			res.TestBPB = &bpb
+		} else {
+			res.Interrupted, res.Stopped = true, "interrupted"
+		}
+	}
+	run.Finish(res.DoneEvent)
+	a.out.event(res.DoneEvent)
+	a.conclude(run, res)
+	if res.Interrupted {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// score evaluates the current weights on a part: every token once, windows with stride half.
+func (a *app) score(ctx context.Context, what string, m models.Model, t *train.Trainer, part *data.Part, c train.Config) (train.Score, error) {
+	e, err := train.NewEvaluator(m, t.Params, c.BatchSize, c.SequenceLength)
+	if err != nil {
+		return train.Score{}, err
+	}
+	w := part.StridedWindows(c.SequenceLength, (c.SequenceLength+1)/2)
+	p := a.out.startProgress(what, 0, w.Len())
+	defer a.out.endProgress()
+	return e.Run(ctx, w, 0, func(done, _ int) { p.update(done, "") })
+}
+
+// introduce says what is going to happen.
+func (a *app) introduce(run *train.Run, target int) {
+	d, c := run.Model.Dims(), run.Job.Train
+	a.out.note("%s, %s parameters, %d layers, width %d; %s: %d bytes to train on; sequences of %d",
+		run.Model.Type(), thousands(run.Trainer.Params.Count()), d.Layers, d.Hidden, run.Corpus.Name, run.Corpus.Train.Bytes(), c.SequenceLength)
+	if run.Step() > 0 {
+		a.out.note("going on after step %d", run.Step())
+	}
+	a.out.note("steps to %d, writing %s", target, run.Dir)
+}
+
+// hooks show the progress of training.
+func (a *app) hooks(c train.Config) train.Hooks {
+	bpb := ""
+	return train.Hooks{
+		Step: func(e train.StepEvent) {
+			a.out.event(e)
+			if a.training != nil {
+				a.training.update(e.Step, fmt.Sprintf("loss %.4f  lr %.2e  |g| %.2f  %s tok/s%s", e.Loss, e.LR, e.GradNorm, thousands(int64(e.TokensPerS)), bpb))
+			}
+		},
+		Eval: func(e train.EvalEvent) {
+			a.out.event(e)
+			bpb = fmt.Sprintf("  val %.3f bpb", e.ValBPB)
+			mark := ""
+			if e.Best {
+				mark = "  (best so far)"
+			}
+			a.out.note("step %d: validation loss %.4f, %.4f bits per byte%s", e.Step, e.ValLoss, e.ValBPB, mark)
+		},
+		Warning: func(s string) { a.out.note("warning: %s", strings.TrimSpace(s)) },
+	}
+}
+
+// conclude says how it went and what to do next.
+func (a *app) conclude(run *train.Run, res train.Result) {
+	dir := run.Dir
+	if res.Interrupted {
+		a.out.text("stopped after step %d, saved in %s; go on with: %s resume %s\n", res.Steps, res.Checkpoint, program(), quoteArg(dir))
+		return
+	}
+	a.out.text("step %d: validation %.4f bits per byte", res.Steps, res.ValBPB)
+	if res.TestBPB != nil {
+		a.out.text(", test %.4f", *res.TestBPB)
+	}
+	a.out.text("\n")
+	if res.TestBPB != nil && run.Corpus.Name == data.EmbeddedName {
+		a.out.text("  for comparison, bits per byte of the same test part by compressors that have seen the train part:\n")
+		a.out.text("  gzip -9 3.19 (looks 32 kB back), bzip2 -9 2.43 (900 kB); this model looks at most %d bytes back\n", run.Job.Train.SequenceLength)
+	}
+	a.out.text("checkpoint    %s\n", res.Checkpoint)
+}
+
+// dryRun prints what a run would cost.
+func (a *app) dryRun(m models.Model, j train.Job) error {
+	corpus, err := data.Load(j.Data)
+	if err != nil {
+		return err
+	}
+	params, err := models.NewParams(m, tensor.Float32, j.Train.Seed)
+	if err != nil {
+		return err
+	}
+	t, err := train.NewTrainer(m, params, corpus.Train, j.Train)
+	if err != nil {
+		return err
+	}
+	plan := t.Graph().Program.Plan()
+	flops := plan.TotalFlops() * float64(j.Train.Accumulation())
+	moments := 2 * 4 * params.Count()
+	type holding struct {
+		Bytes int    `json:"bytes"`
+		Scope string `json:"scope"`
+		Op    string `json:"op"`
+	}
+	var holding_ []holding
+	for _, h := range plan.Holding {
+		holding_ = append(holding_, holding{h.Bytes, h.Scope, h.Op})
+	}
+	a.out.event(map[string]any{"event": "done", "parameters": params.Count(), "flops_per_step": flops, "planned_peak_bytes": plan.Arena,
+		"parameter_bytes": 4 * params.Count(), "moment_bytes": moments, "checkpoint_bytes": 12 * params.Count(), "nodes": plan.Nodes,
+		"train_bytes": corpus.Train.Bytes(), "val_bytes": corpus.Val.Bytes(), "test_bytes": corpus.Test.Bytes(), "peak_at": plan.PeakAt, "holding": holding_})
+	a.out.text("model         %s, %s parameters (%s), moments %s, a checkpoint %s\n", m.Type(), thousands(params.Count()), megabytes(4*params.Count()), megabytes(moments), megabytes(12*params.Count()))
+	a.out.text("data          %s: %d, %d and %d bytes to train, validate and test\n", corpus.Name, corpus.Train.Bytes(), corpus.Val.Bytes(), corpus.Test.Bytes())
+	tokens := j.Train.SequencesPerStep() * j.Train.SequenceLength
+	a.out.text("a step        %d tokens, %.3g GFLOP; %d steps see %s tokens, %.1f times the train part\n", tokens, flops/1e9, j.Train.Steps,
+		thousands(int64(j.Train.Steps)*int64(tokens)), float64(j.Train.Steps)*float64(tokens)/float64(corpus.Train.Tokens()))
+	a.out.text("%s", plan.String())
+	return nil
+}
+
+// thousands writes a count for people.
+func thousands(n int64) string {
+	switch {
+	case n >= 10_000_000:
+		return fmt.Sprintf("%.1fM", float64(n)/1e6)
+	case n >= 10_000:
+		return fmt.Sprintf("%.1fk", float64(n)/1e3)
+	}
+	return fmt.Sprint(n)
+}
+
+// quoteArg quotes an argument for a shell, if it must be.
+func quoteArg(s string) string {
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-./:=,+@%", r))
+	}) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

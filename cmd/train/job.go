@@ -1,0 +1,113 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/spf13/cobra"
+	"gorgonia.org/tensor"
+
+	"github.com/euryale-ml/euryale/checkpoints"
+	"github.com/euryale-ml/euryale/data"
+	"github.com/euryale-ml/euryale/internal/config"
+	"github.com/euryale-ml/euryale/layers"
+	"github.com/euryale-ml/euryale/models"
+	"github.com/euryale-ml/euryale/train"
+)
+
+// jobFlags are the flags from which a job is made.
+type jobFlags struct {
+	config string
+	data   string
+	from   string
+	sets   []string
+}
+
+func (f *jobFlags) add(c *cobra.Command) {
+	c.Flags().StringVar(&f.config, "config", "", "file with {\"model\":{...},\"train\":{...},\"data\":{...}}; what it leaves out has its default")
+	c.Flags().StringVar(&f.data, "data", "", "text to train on: a file, a folder of .txt, a .jsonl file; also .gz and .bz2 (default: the embedded book)")
+	c.Flags().StringVar(&f.from, "from", "", "start from the weights of this model: a model folder, a run or a checkpoint")
+	addSet(c, &f.sets)
+}
+
+func addSet(c *cobra.Command, sets *[]string) {
+	c.Flags().StringArrayVar(sets, "set", nil, "change one value of the configuration, such as train.lr=1e-3 (can be repeated)")
+}
+
+// job puts defaults, --config, --from, --data and --set together, in this order. The weights of --from come with it, still in their file.
+func (f *jobFlags) job() (train.Job, *checkpoints.Model, error) {
+	j := train.DefaultJob()
+	if f.config != "" {
+		if err := config.ReadFile(f.config, &j); err != nil {
+			return j, nil, err
+		}
+	}
+	var source *checkpoints.Model
+	if f.from != "" {
+		var err error
+		if source, err = checkpoints.Resolve(f.from); err != nil {
+			return j, nil, err
+		}
+		j.Model = source.Config
+	}
+	if f.data != "" {
+		j.Data = j.Data.Spec(f.data)
+	}
+	if err := config.Set(&j, f.sets...); err != nil {
+		return j, source, errors.Join(&config.FileError{Name: "--set", Err: err}, closeModel(source))
+	}
+	if p := j.Data.Path; p != "" && p != data.EmbeddedName {
+		if abs, err := filepath.Abs(p); err == nil {
+			j.Data.Path = abs // a run can be resumed from any folder
+		}
+	}
+	return j, source, nil
+}
+
+func closeModel(m *checkpoints.Model) error {
+	if m == nil {
+		return nil
+	}
+	return m.Close()
+}
+
+// weights reads the weights that a run starts from; nil if there are none to read.
+func weights(m models.Model, source *checkpoints.Model) (*layers.Params, error) {
+	if source == nil {
+		return nil, nil
+	}
+	params, err := models.Weights(m, source.Tensors, tensor.Float32)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", source.Dir, err)
+	}
+	return params, nil
+}
+
+// freeRun is runs/NAME, or runs/NAME-2, runs/NAME-3 and so on if that is taken.
+func freeRun(name string) string {
+	for i := 1; ; i++ {
+		dir := filepath.Join("runs", name)
+		if i > 1 {
+			dir += "-" + strconv.Itoa(i)
+		}
+		if entries, err := os.ReadDir(dir); os.IsNotExist(err) || err == nil && len(entries) == 0 {
+			return dir
+		}
+	}
+}
+
+// runOf is the run folder that a checkpoint belongs to, with its job; false for a model folder.
+func runOf(m *checkpoints.Model) (string, train.Job, bool) {
+	j := train.DefaultJob()
+	if m.Report == nil {
+		return "", j, false
+	}
+	dir := filepath.Dir(filepath.Dir(m.Dir))
+	if err := config.ReadFile(filepath.Join(dir, "config.json"), &j); err != nil {
+		return "", train.DefaultJob(), false
+	}
+	return dir, j, true
+}

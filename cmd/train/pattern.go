@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/euryale-ml/euryale/layers/attention"
+)
+
+func patternCommand(a *app) *cobra.Command {
+	var length int
+	c := &cobra.Command{
+		Use:   "pattern SPEC",
+		Short: "Statistics and picture of an attention pattern",
+		Long: `Pattern says which keys the queries of an attention pattern read: how many, how densely, how many layers it takes until every position
+has reached every other, and the spectral gap of the graph.
+
+SPEC is an expression: full, band(left,right), dilated(left,right,gap), blocks(size[,overlap]), global(i,...);
+a + b is the union, a & b the intersection, causal(a) drops later keys, heads(a; b; ...) gives one pattern for each head.`,
+		Example: examples(
+			"pattern 'causal(band(255,0))' --length 4096", "the default model's layer",
+			"pattern 'band(4,4) + global(0)' --length 64 --out p.png", "a picture",
+			"pattern 'causal(dilated(8,0,4))' --length 1024 --out m.safetensors", "the mask, uint8 [heads, nodes, nodes]"),
+		Args: exactly(1, "the pattern, such as 'causal(band(255,0))'"),
+	}
+	c.Flags().IntVar(&length, "length", 1024, "positions of the sequence")
+	return command(c, func(_ context.Context, args []string) error { return a.pattern(args[0], length) })
+}
+
+func (a *app) pattern(spec string, length int) error {
+	p, err := attention.Parse(spec)
+	if err != nil {
+		return err
+	}
+	if length < 1 {
+		return usagef("--length is %d: give at least 1", length)
+	}
+	s := attention.Measure(p, length)
+	a.out.event(s)
+	path := "never (some pair is never reached)"
+	if s.MaxPath != nil {
+		path = strconv.Itoa(*s.MaxPath) + " layers"
+	}
+	a.out.text("pattern       %s\n", p)
+	a.out.text("length        %d (%d nodes)\n", s.Length, s.Nodes)
+	a.out.text("pairs         %d, density %s\n", s.NNZ, percent(s.Density))
+	a.out.text("keys a query  %d to %d\n", s.MinRow, s.MaxRow)
+	a.out.text("longest path  %s\n", path)
+	a.out.text("spectral gap  %.4f\n", s.SpectralGap)
+	return nil
+}
+
+func percent(x float64) string { return fmt.Sprintf("%.3g %%", 100*x) }
