@@ -204,19 +204,33 @@ func (o *attend) rows(in []engine.Type, index, tokens int) (int, error) {
 	return s[len(s)-1], nil
 }
 
-// compile lays the pattern out. Dilated windows are compiled in the order of residues, where they are plain bands.
+// gatherTiles is what gathering rows costs for each tile of queries, in tiles (measured at D = 64, forward and backward).
+const gatherTiles = 3
+
+// compile lays the pattern out. Dilated windows are plain bands in the order of residues; where that saves more tiles than
+// gathering costs, they are compiled in it.
 func (o *attend) compile() error {
 	if err := CheckHeads(o.pattern, o.heads); err != nil {
 		return err
 	}
 	o.text = o.pattern.String()
-	permuted := o.indexQ < 0 && o.indexK < 0 && o.tq == o.tk && permutable(o.pattern)
-	if permuted {
-		o.order = o.residues()
-	}
 	var err error
-	o.layouts, err = compiled.get(o.pattern, o.text, o.rq, o.rk, permuted)
-	return err
+	o.layouts, err = compiled.get(o.pattern, o.text, o.rq, o.rk, false)
+	if err != nil || o.indexQ >= 0 || o.indexK >= 0 || o.tq != o.tk || !permutable(o.pattern) {
+		return err
+	}
+	bands, err := compiled.get(o.pattern, o.text, o.rq, o.rk, true)
+	if err != nil {
+		return err
+	}
+	saved := 0
+	for h := range bands {
+		saved += o.layouts[h].Tiles() - bands[h].Tiles()
+	}
+	if tiles := (o.tq + kernels.Tile - 1) / kernels.Tile; saved > gatherTiles*tiles*len(bands) {
+		o.layouts, o.order = bands, o.residues()
+	}
+	return nil
 }
 
 // residues is the order of every head: [T] if all are alike, else [B,H,T].
