@@ -57,7 +57,6 @@ type elemCase[F Float] struct {
 	dw, db          []F // d
 	per             []F // rows
 	scalar          []F // 1
-	drop            []F // rows*d, compared by bits
 }
 
 // elemOp is an operation on float32 (the set in use) and on float64 (the reference).

@@ -51,19 +51,22 @@ func keepAll(c []float64) []Op {
 	return ops
 }
 
+// roundingMagic added to a small number rounds it to an integer, which is then in the low bits.
+const roundingMagic = 3 << 22
+
 // power is e^(scale x): 2^n 2^f with n the nearest integer to scale x log2(e) and f the exact rest.
 type power struct {
-	hi, lo      Op // scale log2(e) in two parts
-	least, most VecVirtual
-	c           []Op
-	full, neg   bool
+	hi, lo             Op // scale log2(e) in two parts
+	least, most, magic VecVirtual
+	c                  []Op
+	full, neg          bool
 }
 
 // newPower prepares e^(scale x). full: results in the whole range of float32 (else, in AVX2, below 2^-126.5 they are 0 and above
 // 2^127.5 infinite). neg: x is never above 0 (scale > 0).
 func newPower(scale float64, full, neg bool) power {
 	k := scale * math.Log2E
-	e := power{hi: keep(k), lo: keep(k - float64(float32(k))), full: full, neg: neg}
+	e := power{hi: keep(k), lo: keep(k - float64(float32(k))), magic: hold(roundingMagic), full: full, neg: neg}
 	low, high := -88.3, 88.9
 	if w.wide || full {
 		low, high = -104.5, 89.5
@@ -89,9 +92,9 @@ func (e power) of(x VecVirtual) VecVirtual {
 	if !e.neg {
 		atMost(x, e.most)
 	}
-	n, f := V(), V()
-	VMULPS(e.hi, x, n)
-	nearest(n)
+	n, f := copyOf(e.magic), V()
+	VFMADD231PS(e.hi, x, n) // its low bits are the nearest integer
+	VSUBPS(e.magic, n, n)
 	VMOVAPS(n, f)
 	VFMSUB231PS(e.hi, x, f) // x hi - n
 	VFMADD231PS(e.lo, x, f)
@@ -133,10 +136,10 @@ func scaleByPower(p, n VecVirtual, full bool) {
 // pieces is a function on [0, top], and constant beyond, by a polynomial for each of 8 or 16 pieces: coefficients are fetched by
 // permutations. Piece i is centred at i*width; its variable is the distance from there, which is exact.
 type pieces struct {
-	inv, width, magic Op
-	top               VecVirtual
-	c                 []column
-	low, unit         column // what the rounding of c[0] lost, and 1 where it is kept out of c[1]; nil if not exact
+	inv, width Op
+	top, magic VecVirtual
+	c          []column
+	low, unit  column // what the rounding of c[0] lost, and 1 where it is kept out of c[1]; nil if not exact
 }
 
 // column is a coefficient of all pieces: one vector or, for 16 pieces with AVX2, two.
@@ -193,7 +196,7 @@ func newPieces(f func(float64) float64, n int, width float64, degree int, zeroFi
 		}
 		return c
 	}
-	p := pieces{inv: keep(1 / width), width: keep(width), magic: keep(3 << 22), top: hold(float64(n-1) * width)}
+	p := pieces{inv: keep(1 / width), width: keep(width), magic: hold(roundingMagic), top: hold(float64(n-1) * width)}
 	if exact {
 		coef[0][1]--
 		p.low = table("low", func(i int) float64 { return coef[i][0] - float64(float32(coef[i][0])) })
@@ -208,8 +211,7 @@ func newPieces(f func(float64) float64, n int, width float64, degree int, zeroFi
 // of returns the function of a >= 0, which is spent. NaN stays NaN.
 func (p pieces) of(a VecVirtual) VecVirtual {
 	atMost(a, p.top)
-	i, n := V(), V()
-	VMOVUPS(p.magic, i)
+	i, n := copyOf(p.magic), V()
 	VFMADD231PS(p.inv, a, i) // its low bits are the nearest integer
 	VSUBPS(p.magic, i, n)
 	VFNMADD231PS(p.width, n, a) // t
