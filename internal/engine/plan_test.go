@@ -206,6 +206,7 @@ func TestPlanText(t *testing.T) {
 	require.Contains(t, fmt.Sprint(p.steps), "again decoder.h.1")
 	// 6 products forward, 12 backward, 6 again of which the last of each block is not needed
 	require.Equal(t, float64(6+12+3)*2*13*7*7, p.Plan().Flops["mat"])
+	require.Equal(t, 4*(13*7+6*7*7+1), p.Plan().Outputs)
 	sum := 0
 	for _, h := range p.Plan().Holding {
 		sum += roundUp(h.Bytes)

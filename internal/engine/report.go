@@ -14,6 +14,7 @@ type Plan struct {
 	Views   int // nodes that only show memory of others
 	Arena   int // bytes of memory for all results
 	Live    int // bytes that are in use at the peak: the least that an arena could have
+	Outputs int // bytes of the arena that outputs hold to the end, such as gradients
 	Inputs  int // bytes of graph inputs and parameters
 	PeakAt  string
 	Holding []Holding // what is in use at the peak, largest first
@@ -63,6 +64,8 @@ func newPlan(steps []step, bufs []buffer, arena int) *Plan {
 			change[b.def] += roundUp(b.bytes)
 			if b.last < len(steps) {
 				change[b.last+1] -= roundUp(b.bytes)
+			} else {
+				p.Outputs += b.bytes
 			}
 		}
 	}
@@ -112,8 +115,8 @@ func holding(steps []step, bufs []buffer, at int) []Holding {
 func (p *Plan) String() string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "nodes      %d, views %d\n", p.Nodes, p.Views)
-	fmt.Fprintf(&s, "memory     %s of results (peak %s, %.1f %% lost to fragmentation), %s of inputs and parameters\n",
-		Bytes(p.Arena), Bytes(p.Live), 100*p.Fragmentation(), Bytes(p.Inputs))
+	fmt.Fprintf(&s, "memory     %s of results (%s of outputs; peak %s, %.1f %% lost to fragmentation), %s of inputs and parameters\n",
+		Bytes(p.Arena), Bytes(p.Outputs), Bytes(p.Live), 100*p.Fragmentation(), Bytes(p.Inputs))
 	fmt.Fprintf(&s, "peak at    %s\n", p.PeakAt)
 	for i, h := range p.Holding {
 		if i == 8 {
