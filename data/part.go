@@ -115,3 +115,15 @@ func (b *Batch) pad(r, n int) {
 	}
 	b.Lens[r] = int32(n)
 }
+
+// FromTokens makes a part of documents that are tokens already: the random ones of a benchmark, or those of a task. A token counts
+// as one byte.
+func FromTokens(name string, docs ...[]int32) *Part {
+	p := &Part{Name: name, source: name, bounds: make([]int, 1, len(docs)+1), tokens: tokens{wide: []int32{}}}
+	for _, doc := range docs {
+		p.bytes += int64(len(doc))
+		p.tokens.wide = append(p.tokens.wide, doc...)
+		p.bounds = append(p.bounds, len(p.tokens.wide))
+	}
+	return p
+}

@@ -251,6 +251,14 @@ func TestStridedWindowsScoreEveryTokenOnce(t *testing.T) {
 	})
 }
 
+func TestFromTokens(t *testing.T) {
+	p := FromTokens("random", []int32{70000, 1, 2}, []int32{3, 4})
+	require.Equal(t, []int{2, 5, 5}, []int{p.Documents(), p.Tokens(), int(p.Bytes())})
+	b := NewBatch(2, 2)
+	p.PlainWindows(2).Fill(0, b)
+	require.Equal(t, &Batch{B: 2, T: 2, IDs: []int32{70000, 1, 3, 0}, Targets: []int32{1, 2, 4, -1}, Lens: []int32{2, 1}}, b)
+}
+
 func TestPlainWindows(t *testing.T) {
 	w := partOf(Bytes{}, 25, 9).PlainWindows(8)
 	require.Equal(t, []span{{0, 8, 0}, {8, 16, 8}, {16, 24, 16}, {25, 33, 25}}, w.spans)
