@@ -2,6 +2,7 @@ package models
 
 import (
 	"github.com/euryale-ml/euryale/layers"
+	"github.com/euryale-ml/euryale/layers/attention"
 )
 
 // Node is a node of the expression graph.
@@ -21,6 +22,10 @@ type Dims struct {
 type Inputs struct {
 	IDs  *Node // int32 [B,T]
 	Lens *Node // int32 [B], tokens of each example that are not padding (right padding); nil: no padding
+
+	// Attend, if set, takes the place of the attention of every layer: in is q, k, v, each [B,T,C], or one tensor q|k|v; the
+	// result is [B,T,C]. It is how a reference's other rules for padding are followed, and how attention can be observed.
+	Attend func(b *layers.Builder, layer int, c attention.Config, in ...*Node) *Node
 }
 
 // Outputs are what the forward pass gives.

@@ -125,14 +125,22 @@ func (s *stack) block(b *layers.Builder, l, layersPerBlock int, layer func(l int
 func (s *stack) attend(b *layers.Builder, l int, x, residual *Node, in Inputs) *Node {
 	h := layers.LayerNorm(b.Scope(s.names.norm1), x, layers.NormConfig{Eps: s.eps})
 	cfg := attention.Config{Pattern: s.patterns[l], Heads: s.Heads, Scale: s.scale(l), Lens: in.Lens}
-	var o *Node
+	var qkv []*Node
 	if s.names.qkv != "" {
-		o, _ = attention.AttendQKV(b.Scope("attn"), cfg, s.rotate(b, s.linear(b, s.names.qkv, h, 3*s.Hidden, s.noQKV)))
+		qkv = []*Node{s.rotate(b, s.linear(b, s.names.qkv, h, 3*s.Hidden, s.noQKV))}
 	} else {
-		q := s.linear(b, s.names.q, h, s.Hidden, s.noQKV)
-		k := s.linear(b, s.names.k, h, s.Hidden, s.noQKV)
-		v := s.linear(b, s.names.v, h, s.Hidden, s.noQKV)
-		o, _ = attention.Attend(b.Scope("attn"), cfg, q, k, v)
+		for _, name := range []string{s.names.q, s.names.k, s.names.v} {
+			qkv = append(qkv, s.linear(b, name, h, s.Hidden, s.noQKV))
+		}
+	}
+	var o *Node
+	switch ab := b.Scope("attn"); {
+	case in.Attend != nil:
+		o = in.Attend(ab, l, cfg, qkv...)
+	case len(qkv) == 1:
+		o, _ = attention.AttendQKV(ab, cfg, qkv[0])
+	default:
+		o, _ = attention.Attend(ab, cfg, qkv[0], qkv[1], qkv[2])
 	}
 	return s.write(b.Scope(s.names.out), o, residual)
 }

@@ -65,17 +65,17 @@ func (o *AdamW) Moments(f func(name string, value *tensor.Dense) error) error {
 	return nil
 }
 
-// clipFactor is what gradients of a global norm are multiplied by so that it is at most limit (0: no limit), as in
+// ClipFactor is what gradients of a global norm are multiplied by so that it is at most limit (0: no limit), as in
 // torch.nn.utils.clip_grad_norm_.
-func clipFactor(norm, limit float64) float64 {
+func ClipFactor(norm, limit float64) float64 {
 	if limit == 0 {
 		return 1
 	}
 	return min(1, limit/(norm+1e-6))
 }
 
-// globalNorm is the Euclidean norm of all gradients together.
-func globalNorm(grads []gorgonia.Value) float64 {
+// GlobalNorm is the Euclidean norm of all gradients together.
+func GlobalNorm(grads []gorgonia.Value) float64 {
 	s := 0.0
 	for _, g := range grads {
 		s += sumSquares(g)

@@ -97,11 +97,11 @@ func (t *Trainer) Step() (StepEvent, error) {
 		grads = t.total
 	}
 	e.Loss = loss / float64(max(kept, 1))
-	e.GradNorm = globalNorm(grads)
+	e.GradNorm = GlobalNorm(grads)
 	if !finite(e.Loss) || !finite(e.GradNorm) {
 		return e, &DivergedError{Step: step, Loss: e.Loss, Norm: e.GradNorm}
 	}
-	t.Adam.Update(t.Config, e.LR, clipFactor(e.GradNorm, t.Config.GradClip), grads)
+	t.Adam.Update(t.Config, e.LR, ClipFactor(e.GradNorm, t.Config.GradClip), grads)
 	e.TokensPerS = float64(len(t.batches)*t.Config.BatchSize*t.Config.SequenceLength) / time.Since(start).Seconds()
 	return e, nil
 }
