@@ -74,8 +74,17 @@ func (e *Entry) UnmarshalJSON(raw []byte) error {
 			faults = append(faults, err)
 		}
 	}
+	if len(faults) > 0 {
+		return errors.Join(faults...)
+	}
 	e.fields = f
-	return errors.Join(faults...)
+	return nil
+}
+
+// EntryOf is the entry {"type": "pattern"} of a pattern made in Go.
+func EntryOf(p Pattern) Entry {
+	text := p.String()
+	return Entry{&patternEntry{kind{"pattern"}, &text}}
 }
 
 // MarshalJSON writes the entry as it was read.

@@ -39,6 +39,9 @@ func TestEntries(t *testing.T) {
 		require.NoError(t, err)
 		require.JSONEq(t, in, string(out))
 	}
+	out, err := json.Marshal(EntryOf(Band{Left: 3, Right: 1}))
+	require.NoError(t, err)
+	require.JSONEq(t, `{"type":"pattern","pattern":"band(3,1)"}`, string(out))
 	p, err := Entry{}.Pattern(3, false)
 	require.NoError(t, err)
 	require.Equal(t, "full", p.String())

@@ -18,7 +18,8 @@ type Stats struct {
 	// MaxPath is how many such layers, with residual connections, until every position has reached every other (every later
 	// one if causal); nil if that never happens.
 	MaxPath *int `json:"max_path"`
-	// SpectralGap is 1 - λ₂ of D^-½ W D^-½, W = A or Aᵀ or I: 0 if the graph falls apart, 1 if every pair is joined.
+	// SpectralGap is 1 - λ₂ of D^-½ W D^-½, W = A or Aᵀ or I: 0 if the graph falls apart, 1 if every pair is joined. Above 512
+	// positions it is good to about a thousandth of itself (a fifth where it is below 1e-8).
 	SpectralGap float64 `json:"spectral_gap"`
 }
 
@@ -169,14 +170,17 @@ func (s *search) from(p Pattern, start int, edges func(p Pattern, i, n int, dst 
 		i := s.queue[k]
 		s.runs = edges(p, i, n, s.runs[:0])
 		for _, r := range s.runs {
-			for j := s.find(r.Lo); j < r.Hi; j = s.find(j + 1) {
-				if off := (j - r.Lo) % r.Step; off != 0 {
-					j += r.Step - off - 1
+			for j := s.find(r.Lo); j < r.Hi; {
+				if off := (j - r.Lo) % r.Step; off != 0 { // unseen, but not in the run
+					if j += r.Step - off; j < r.Hi {
+						j = s.find(j)
+					}
 					continue
 				}
 				s.depth[j] = s.depth[i] + 1
 				s.next[j] = j + 1
 				s.queue = append(s.queue, j)
+				j = s.find(j + 1)
 			}
 		}
 	}
