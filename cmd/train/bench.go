@@ -1,0 +1,259 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"gorgonia.org/tensor"
+
+	"github.com/euryale-ml/euryale/data"
+	"github.com/euryale-ml/euryale/internal/config"
+	"github.com/euryale-ml/euryale/internal/kernels"
+	"github.com/euryale-ml/euryale/models"
+	"github.com/euryale-ml/euryale/train"
+)
+
+// variants are the attentions that bench builds, each as the entry of config.json for a window of w keys.
+var variants = []struct {
+	name, peer string // the peers' name, if it is another
+	entry      func(w int) string
+}{
+	{"full", "dense", func(int) string { return `{"type":"full"}` }},
+	{"band", "band", func(w int) string { return fmt.Sprintf(`{"type":"band","window_left":%d}`, w-1) }},
+}
+
+// benchLine is the result of a measurement; the fields are those of the peers' bench.py.
+type benchLine struct {
+	Variant    string  `json:"variant"`
+	Impl       string  `json:"impl"` // "euryale"
+	T          int     `json:"T"`
+	TimeMin    float64 `json:"time_s_min"`
+	TimeMed    float64 `json:"time_s_med"`
+	PeakMB     float64 `json:"peak_mb"` // largest resident set of the process, MiB, nothing subtracted
+	TokensPerS float64 `json:"tokens_per_s"`
+}
+
+// benchFlags are the flags of bench.
+type benchFlags struct {
+	variant                               string
+	length, steps, threads, window, vocab int
+	sweep                                 bool
+	sets                                  []string
+}
+
+func benchCommand(a *app) *cobra.Command {
+	var f benchFlags
+	c := &cobra.Command{
+		Use:   "bench",
+		Short: "Time and memory of a training step",
+		Long: `Bench times a full training step (forward, backward, AdamW) of the model that the PyTorch comparison builds: batch 1, width 256, 4 layers, 4 heads,
+feed-forward 1024 with GELU, sinusoidal positions, untied head, random tokens. After one warm-up step it times --steps of them.
+peak_mb is the largest resident set of the process.
+
+--sweep measures lengths of 1,024 to 16,384, each in a process of its own, and fits the exponents of time and memory over the last three.`,
+		Example: examples(
+			"bench --variant band --length 16384", "the default",
+			"bench --variant band --length 65536 --set train.recompute=block", "with less memory",
+			"bench --sweep --variant dense", "how it grows with the length"),
+		Args: cobra.NoArgs,
+	}
+	fl := c.Flags()
+	fl.StringVar(&f.variant, "variant", "band", "attention: "+variantNames())
+	fl.IntVar(&f.length, "length", 16384, "tokens of the sequence")
+	fl.IntVar(&f.steps, "steps", 5, "timed steps")
+	fl.IntVar(&f.threads, "threads", 0, "workers (default: all cores)")
+	fl.IntVar(&f.window, "window", 256, "keys a query of a windowed variant reads, itself included")
+	fl.IntVar(&f.vocab, "vocab", 256, "size of the vocabulary")
+	fl.BoolVar(&f.sweep, "sweep", false, "measure several lengths and fit exponents")
+	addSet(c, &f.sets)
+	return command(c, func(ctx context.Context, _ []string) error {
+		if f.sweep {
+			return a.sweep(ctx, f)
+		}
+		return a.bench(ctx, f)
+	})
+}
+
+func variantNames() string {
+	var names []string
+	for _, v := range variants {
+		if v.peer != v.name {
+			names = append(names, v.name+" (or "+v.peer+")")
+		} else {
+			names = append(names, v.name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// job is the model and training of the comparison.
+func (f *benchFlags) job() (train.Job, error) {
+	for _, n := range []struct {
+		name       string
+		value, min int
+	}{{"length", f.length, 1}, {"steps", f.steps, 1}, {"threads", f.threads, 0}, {"window", f.window, 1}, {"vocab", f.vocab, 3}} {
+		if n.value < n.min {
+			return train.Job{}, usagef("--%s is %d: give at least %d", n.name, n.value, n.min)
+		}
+	}
+	i := slices.IndexFunc(variants, func(v struct {
+		name, peer string
+		entry      func(w int) string
+	}) bool {
+		return v.name == f.variant || v.peer == f.variant
+	})
+	if i < 0 {
+		return train.Job{}, usagef("--variant is %q: give %s", f.variant, variantNames())
+	}
+	j := train.DefaultJob()
+	j.Model = fmt.Appendf(nil, `{"model_type":"decoder","task":"causal_lm","vocab_size":%d,"hidden_size":256,"intermediate_size":1024,
+		"num_hidden_layers":4,"num_attention_heads":4,"max_position_embeddings":%d,"position_embedding_type":"sinusoidal","hidden_act":"gelu",
+		"layer_norm_eps":1e-5,"tie_word_embeddings":false,"attention":[%s]}`, f.vocab, f.length, variants[i].entry(f.window))
+	j.Train = train.DefaultConfig()
+	j.Train.SequenceLength, j.Train.LR, j.Train.Schedule, j.Train.WarmupSteps, j.Train.GradClip, j.Train.AdamBeta2 = f.length, 1e-4, "constant", 0, 0, 0.999
+	if err := config.Set(&j, f.sets...); err != nil {
+		return j, &config.FileError{Name: "--set", Err: err}
+	}
+	return j, nil
+}
+
+func (a *app) bench(ctx context.Context, f benchFlags) error {
+	j, err := f.job()
+	if err != nil {
+		return err
+	}
+	m, err := j.Check()
+	if err != nil {
+		return err
+	}
+	if f.threads > 0 {
+		runtime.GOMAXPROCS(f.threads)
+	}
+	params, err := models.NewParams(m, tensor.Float32, j.Train.Seed)
+	if err != nil {
+		return err
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	docs := make([][]int32, j.Train.SequencesPerStep())
+	for d := range docs {
+		docs[d] = make([]int32, j.Train.SequenceLength+1)
+		for i := range docs[d] {
+			docs[d][i] = 2 + r.Int32N(int32(m.Dims().Vocab-2))
+		}
+	}
+	t, err := train.NewTrainer(m, params, data.FromTokens("random tokens", docs...), j.Train)
+	if err != nil {
+		return err
+	}
+	p := a.out.startProgress("step", 0, f.steps+1)
+	times := make([]float64, 0, f.steps)
+	loss := 0.0
+	for i := range f.steps + 1 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		start := time.Now()
+		e, err := t.Step()
+		if err != nil {
+			return err
+		}
+		loss = e.Loss
+		if i > 0 { // the first is warm-up
+			times = append(times, time.Since(start).Seconds())
+		}
+		p.update(i+1, "")
+	}
+	a.out.endProgress()
+	slices.Sort(times)
+	tokens := float64(j.Train.SequencesPerStep() * j.Train.SequenceLength)
+	line := benchLine{f.variant, "euryale", j.Train.SequenceLength, round(times[0], 4), round(median(times), 4), round(peakMiB(), 1), round(tokens/times[0], 1)}
+	a.out.event(line)
+	plan := t.Graph().Program.Plan()
+	a.out.text("%s, T=%d: %.4f s a step (median %.4f), %.0f tokens/s, peak %.1f MiB\n", line.Variant, line.T, line.TimeMin, line.TimeMed, line.TokensPerS, line.PeakMB)
+	a.out.text("%s kernels, %d workers, %d parameters, %.1f GFLOP/s, loss %.3f; planned results %.1f MiB\n", kernels.Set(), kernels.Workers(), params.Count(),
+		plan.TotalFlops()*float64(j.Train.Accumulation())/times[0]/1e9, loss, float64(plan.Arena)/(1<<20))
+	return nil
+}
+
+// sweepLengths are those of bench --sweep.
+var sweepLengths = []int{1024, 2048, 4096, 8192, 16384}
+
+// sweepLine is the last line of a sweep.
+type sweepLine struct {
+	Event          string  `json:"event"` // "done"
+	Variant        string  `json:"variant"`
+	TimeExponent   float64 `json:"time_exponent"`
+	MemoryExponent float64 `json:"memory_exponent"`
+}
+
+// sweep measures each length in a process of its own, because the peak of a process cannot be set back.
+func (a *app) sweep(ctx context.Context, f benchFlags) error {
+	if _, err := f.job(); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("cannot find this program to start it again: %w", err)
+	}
+	var lines []benchLine
+	for _, length := range sweepLengths {
+		args := []string{"bench", "--json", "--variant", f.variant, "--length", fmt.Sprint(length), "--steps", fmt.Sprint(f.steps),
+			"--threads", fmt.Sprint(f.threads), "--window", fmt.Sprint(f.window), "--vocab", fmt.Sprint(f.vocab)}
+		for _, s := range f.sets {
+			args = append(args, "--set", s)
+		}
+		cmd := exec.CommandContext(ctx, self, args...)
+		var problems bytes.Buffer
+		cmd.Stderr = &problems
+		text, err := cmd.Output()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			return fmt.Errorf("length %d: %w: %s", length, err, strings.TrimSpace(problems.String()))
+		}
+		var line benchLine
+		if err := json.Unmarshal(text, &line); err != nil {
+			return fmt.Errorf("length %d: %w", length, err)
+		}
+		lines = append(lines, line)
+		a.out.event(line)
+		a.out.text("%-8s T=%-6d %8.4f s  %8.1f MiB  %8.0f tokens/s\n", line.Variant, line.T, line.TimeMin, line.PeakMB, line.TokensPerS)
+	}
+	last := lines[len(lines)-3:]
+	done := sweepLine{"done", f.variant, round(exponent(last, func(l benchLine) float64 { return l.TimeMin }), 3),
+		round(exponent(last, func(l benchLine) float64 { return l.PeakMB }), 3)}
+	a.out.event(done)
+	a.out.text("time grows as T^%.2f, memory as T^%.2f (over the last three)\n", done.TimeExponent, done.MemoryExponent)
+	return nil
+}
+
+// exponent is the slope of log y over log T by least squares.
+func exponent(lines []benchLine, y func(benchLine) float64) float64 {
+	var sx, sy, sxx, sxy float64
+	n := float64(len(lines))
+	for _, l := range lines {
+		u, v := math.Log(float64(l.T)), math.Log(y(l))
+		sx, sy, sxx, sxy = sx+u, sy+v, sxx+u*u, sxy+u*v
+	}
+	return (n*sxy - sx*sy) / (n*sxx - sx*sx)
+}
+
+// median of sorted numbers.
+func median(x []float64) float64 { return (x[(len(x)-1)/2] + x[len(x)/2]) / 2 }
+
+func round(x float64, digits int) float64 {
+	p := math.Pow(10, float64(digits))
+	return math.Round(x*p) / p
+}
