@@ -44,7 +44,7 @@ func (j *gemmJob[F]) planBlocks() {
 	*p = gemmBlockPlan{
 		packB:  j.transB || j.n < 16 || !few,
 		panels: j.transA && !(j.alone && j.n <= kg.nr),
-		copyA:  !j.transA && kg.copyA && j.lda%1024 == 0 && j.n >= 128,
+		copyA:  !j.transA && kg.copyA && j.lda%1024 == 0 && j.n >= 1024,
 	}
 	p.kb = roundUp(ceilDiv(j.k, ceilDiv(j.k, kg.kc)), 16) // equal blocks
 	p.nk = ceilDiv(j.k, p.kb)

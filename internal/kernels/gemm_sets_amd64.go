@@ -4,7 +4,7 @@ package kernels
 
 func gemmAVX2() gemmKernels[float32] {
 	return gemmKernels[float32]{
-		nr: 16, kc: 256, mc: 192, nb: 256, keepB: 1 << 16, copyA: true,
+		nr: 16, kc: 512, mc: 96, nb: 256, keepB: 1 << 18, copyA: true,
 		strips:     [5]stripFn[float32]{1: strip16AVX2},
 		packRows:   packRowsAVX2,
 		packT16:    packT16AVX2,
