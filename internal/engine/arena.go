@@ -99,6 +99,7 @@ func roundUp(n int) int { return (n + align - 1) / align * align }
 func newArena(bytes int) []byte {
 	m := make([]byte, bytes+align)
 	skip := int(-uintptr(unsafe.Pointer(&m[0])) & (align - 1))
+	adviseHugePages(m)
 	return m[skip : skip+bytes : skip+bytes]
 }
 
