@@ -30,18 +30,31 @@ type call[F kernels.Float] struct {
 	identity       []int32 // 0, 1, 2, …
 }
 
-var calls32, calls64 sync.Pool
+// callList keeps calls that are not in use. Unlike a sync.Pool it does not drop them when memory is collected.
+type callList[F kernels.Float] struct {
+	mu   sync.Mutex
+	free []*call[F]
+}
 
-func callsOf[F kernels.Float]() *sync.Pool {
-	var f F
-	if _, ok := any(f).(float32); ok {
-		return &calls32
+var (
+	calls32 callList[float32]
+	calls64 callList[float64]
+)
+
+func callsOf[F kernels.Float]() *callList[F] {
+	if l, ok := any(&calls32).(*callList[F]); ok {
+		return l
 	}
-	return &calls64
+	return any(&calls64).(*callList[F])
 }
 
 func takeCall[F kernels.Float]() *call[F] {
-	if c, ok := callsOf[F]().Get().(*call[F]); ok {
+	l := callsOf[F]()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := len(l.free); n > 0 {
+		c := l.free[n-1]
+		l.free = l.free[:n-1]
 		return c
 	}
 	return new(call[F])
@@ -49,7 +62,10 @@ func takeCall[F kernels.Float]() *call[F] {
 
 func (c *call[F]) release() {
 	*c = call[F]{identity: c.identity}
-	callsOf[F]().Put(c)
+	l := callsOf[F]()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.free = append(l.free, c)
 }
 
 // rowsOf describes data [B,T,H,d], or a column group of fused data, with this many columns a token.
