@@ -21,6 +21,7 @@ type fitFlags struct {
 	run, name string
 	steps     int
 	dryRun    bool
+	sample    bool // print a sample and what to try next
 }
 
 func fitCommand(a *app) *cobra.Command {
@@ -81,7 +82,7 @@ func (a *app) fit(ctx context.Context, f fitFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	return a.drive(ctx, run, f.steps)
+	return a.drive(ctx, run, f.steps, f.sample)
 }
 
 // runName is --name, or the name of the --config file or of the data, or "default".
@@ -113,8 +114,8 @@ func withClose(err error, m *checkpoints.Model) error {
 	return err
 }
 
-// drive trains until the end, scores the test part and says so.
-func (a *app) drive(ctx context.Context, run *train.Run, until int) (err error) {
+// drive trains until the end, scores the test part and says so; with sample also what the model writes.
+func (a *app) drive(ctx context.Context, run *train.Run, until int, sample bool) (err error) {
 	defer func() {
 		a.out.endProgress()
 		if cerr := run.Close(); err == nil {
@@ -150,6 +151,26 @@ func (a *app) drive(ctx context.Context, run *train.Run, until int) (err error) 
 	if res.Interrupted {
 		return context.Cause(ctx)
 	}
+	if sample {
+		return a.sample(ctx, run)
+	}
+	return nil
+}
+
+// sample prints what the model writes, and what to try next.
+func (a *app) sample(ctx context.Context, run *train.Run) error {
+	a.out.text("\nA sample (temperature 0.7):\n\n")
+	w := &writer{out: &output{stdout: a.out.people(), stderr: a.out.stderr}}
+	_, err := write(ctx, run.Model, run.Trainer.Params, run.Corpus.Tokenizer, "\n\n", 400, train.Sampling{Temperature: 0.7, Seed: 1}, w.token)
+	w.flush()
+	if err != nil {
+		return err
+	}
+	dir := quoteArg(run.Dir)
+	a.out.text("\n\nNext:\n%s\n", examples(
+		"generate "+dir+" --prompt 'Call me '", "let it go on from your words",
+		"resume "+dir+" --steps "+fmt.Sprint(2*run.Step()), "train on",
+		"fit --data my.txt", "train on your own text"))
 	return nil
 }
 

@@ -32,5 +32,5 @@ func (a *app) resume(ctx context.Context, dir string, steps int) error {
 	if err != nil {
 		return err
 	}
-	return a.drive(ctx, run, steps)
+	return a.drive(ctx, run, steps, false)
 }
