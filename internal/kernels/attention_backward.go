@@ -109,12 +109,15 @@ func (j *attnJob[F]) backwardTile(w *attnSpace[F], p *chunkPlan, b, h, i int) {
 	first := true
 	for e := l.Ptr[i]; e < l.Ptr[i+1]; e++ {
 		x := j.keyTile(w, l, &ks, e)
-		dk, lddk, dv, lddv := j.gradTile(p, b, h, e, x.t)
+		g := j.gradTile(p, b, h, e, x.t)
+		add := p.slot[e]&1 == 0
+		if !add {
+			g.clear(a.D, a.DV, b2i(n > 0)*x.n)
+		}
 		if n == 0 || x.n == 0 {
 			continue
 		}
-		k, ldk := j.load(&ks, &a.K, b, h, x.t, x.n, x.valid, a.D, w.k, w.ldk, true)
-		v, ldv := j.load(&ks, &a.V, b, h, x.t, x.n, x.valid, a.DV, w.v, w.ldv, false)
+		k, ldk, v, ldv := w.keys(j, &ks, b, h, &x)
 		j.scores(&x, a.D, k, ldk, w.qt, w.s)
 		j.scores(&x, a.DV, v, ldv, w.dot, w.dp)
 		if x.mask != nil {
@@ -122,11 +125,8 @@ func (j *attnJob[F]) backwardTile(w *attnSpace[F], p *chunkPlan, b, h, i int) {
 			t.mask(x.n, w.dp, x.mask, 0) // the trimmed part holds old numbers
 		}
 		t.backward(x.n, w.s, w.dp, w.lse, w.delta)
-		j.byKey(&x, n, a.DV, w.s, w.do, w.ldv, dv, lddv)
-		j.byKey(&x, n, a.D, w.dp, q, ldq, dk, lddk)
-		if first && x.trim != nil {
-			clear(w.dq)
-		}
+		j.byKey(&x, n, a.DV, w.s, w.do, w.ldv, g.dv, g.lddv, add)
+		j.byKey(&x, n, a.D, w.dp, q, ldq, g.dk, g.lddk, add)
 		j.byQuery(&x, n, a.D, w.dp, k, ldk, w.dq, w.ldk, !first)
 		first = false
 	}
@@ -173,38 +173,40 @@ func (j *attnJob[F]) deltas(w *attnSpace[F], qs *attnSide, b, h, i, n int, valid
 	}
 }
 
-// gradTile returns where tile e adds to DK and DV, cleared if it is the first there.
-func (j *attnJob[F]) gradTile(p *chunkPlan, b, h int, e int32, t int) (dk []F, lddk int, dv []F, lddv int) {
-	a := j.a
-	s := p.slot[e] >> 1
-	if s > 0 {
-		dk, dv = j.slot(b, h, s-1)
-		if p.slot[e]&1 == 1 {
-			clear(dk)
-			clear(dv)
-		}
-		return dk, a.D, dv, a.DV
-	}
-	if p.slot[e]&1 == 1 {
-		j.clearKeys(b, h, t)
-	}
-	return j.dK.at(b, h, t*Tile), j.dK.Row, j.dV.at(b, h, t*Tile), j.dV.Row
+// gradTile is a tile of DK and DV that is being added up.
+type gradTile[F Float] struct {
+	dk, dv     []F
+	lddk, lddv int
+	rows       int
 }
 
-func (j *attnJob[F]) clearKeys(b, h, t int) {
-	end := min(j.a.TK, t*Tile+Tile)
-	clearRows(&j.dK, b, h, t*Tile, end, j.a.D)
-	clearRows(&j.dV, b, h, t*Tile, end, j.a.DV)
+// clear zeroes the rows from `from` on: those before it are about to be written.
+func (g *gradTile[F]) clear(d, dv, from int) {
+	if from < g.rows {
+		clearTile(g.rows-from, d, g.dk[from*g.lddk:], g.lddk)
+		clearTile(g.rows-from, dv, g.dv[from*g.lddv:], g.lddv)
+	}
+}
+
+// gradTile returns where the chunk of listed tile e adds up what it has for key tile t.
+func (j *attnJob[F]) gradTile(p *chunkPlan, b, h int, e int32, t int) gradTile[F] {
+	a := j.a
+	if s := p.slot[e] >> 1; s > 0 {
+		dk, dv := j.slot(b, h, s-1)
+		return gradTile[F]{dk, dv, a.D, a.DV, Tile}
+	}
+	return gradTile[F]{j.dK.at(b, h, t*Tile), j.dV.at(b, h, t*Tile), j.dK.Row, j.dV.Row, min(Tile, a.TK-t*Tile)}
 }
 
 // reduce adds the private tiles of key tile t to the one that lies in DK and DV, in the order of the chunks.
 func (j *attnJob[F]) reduce(b, h, t int) {
 	a, p := j.a, j.plans[j.layout(h)]
+	n := min(Tile, a.TK-t*Tile)
 	if !p.touched[t] {
-		j.clearKeys(b, h, t)
+		clearRows(&j.dK, b, h, t*Tile, t*Tile+n, a.D)
+		clearRows(&j.dV, b, h, t*Tile, t*Tile+n, a.DV)
 		return
 	}
-	n := min(Tile, a.TK-t*Tile)
 	for _, s := range p.private[p.ptr[t]:p.ptr[t+1]] {
 		dk, dv := j.slot(b, h, s)
 		j.t.addRows(n, a.D, dk, a.D, j.dK.at(b, h, t*Tile), j.dK.Row)

@@ -2,11 +2,11 @@ package kernels
 
 import "math"
 
-// countForward: phase 0 clears what no row of a gather index may reach, phase 1 has a task for each query tile.
+// countForward: phase 0 clears what no row of a gather index may reach, phase 1 has a task for each group of query tiles.
 func (j *attnJob[F]) countForward(phase int) int {
 	switch {
 	case phase == 1:
-		return j.a.B * j.a.H * j.nq
+		return j.a.B * j.a.H * ((j.nq + j.group - 1) / j.group)
 	case j.a.IndexQ != nil:
 		return j.a.B * j.a.H
 	}
@@ -22,8 +22,11 @@ func (j *attnJob[F]) runForward(worker, phase, task int) {
 		}
 		return
 	}
-	bh := task / j.nq
-	j.forwardTile(&j.ws[worker], bh/a.H, bh%a.H, task%j.nq)
+	groups := (j.nq + j.group - 1) / j.group
+	bh, first := task/groups, task%groups*j.group
+	for i := first; i < min(j.nq, first+j.group); i++ {
+		j.forwardTile(&j.ws[worker], bh/a.H, bh%a.H, i)
+	}
 }
 
 // emptyRow writes the result of a token that reads no key.
@@ -51,16 +54,13 @@ func (j *attnJob[F]) forwardTile(w *attnSpace[F], b, h, i int) {
 		if x.n == 0 {
 			continue
 		}
-		k, ldk := j.load(&ks, &a.K, b, h, x.t, x.n, x.valid, a.D, w.k, w.ldk, false)
-		v, ldv := j.load(&ks, &a.V, b, h, x.t, x.n, x.valid, a.DV, w.v, w.ldv, false)
+		k, ldk, v, ldv := w.keys(j, &ks, b, h, &x)
 		j.scores(&x, a.D, k, ldk, w.qt, w.s)
 		if x.mask != nil {
 			t.mask(x.n, w.s, x.mask, F(math.Inf(-1)))
 		}
 		t.softmax(x.n, w.s, w.m, w.l, w.alpha)
-		if first && x.trim != nil {
-			clear(w.o)
-		} else if !first {
+		if !first {
 			t.rescale(n, a.DV, w.alpha, w.o, w.ldv)
 		}
 		j.byQuery(&x, n, a.DV, w.s, v, ldv, w.o, w.ldv, !first)
@@ -73,9 +73,7 @@ func (j *attnJob[F]) forwardTile(w *attnSpace[F], b, h, i int) {
 func (j *attnJob[F]) finish(w *attnSpace[F], qs *attnSide, b, h, i, n int, valid uint64) {
 	a, t := j.a, j.t
 	tq, _ := a.tokens()
-	for r := range n {
-		w.alpha[r] = 1 / w.l[r]
-	}
+	t.finish(w.m, w.l, w.alpha, w.lse)
 	if qs.index == nil && n > 0 {
 		t.scaleRows(n, a.DV, w.o, w.ldv, w.alpha, a.O.at(b, h, i*Tile), a.O.Row)
 	}
@@ -95,7 +93,7 @@ func (j *attnJob[F]) finish(w *attnSpace[F], qs *attnSide, b, h, i, n int, valid
 		if qs.index != nil {
 			t.scaleRows(1, a.DV, w.o[r*w.ldv:], w.ldv, w.alpha[r:], a.O.at(b, h, token), a.O.Row)
 		}
-		lse[token] = t.logSum(w.m[r], w.l[r])
+		lse[token] = w.lse[r]
 	}
 }
 
@@ -160,30 +158,41 @@ func (j *attnJob[F]) scores(x *attnTile, d int, a []F, lda int, qt, s []F) {
 	}
 }
 
-// byQuery: out[query] (+)= sum over keys of s[key][query] y[key], for n queries and c channels. A trimmed tile always adds.
+// byQuery: out[query] (+)= sum over keys of s[key][query] y[key], for n queries and c channels.
 func (j *attnJob[F]) byQuery(x *attnTile, n, c int, s, y []F, ldy int, out []F, ldo int, accumulate bool) {
 	if x.trim == nil {
 		j.t.gemm(n, c, x.n, s, 1, Tile, y, ldy, out, ldo, accumulate)
 		return
 	}
-	for g := 0; g*16 < n; g++ {
-		k0, k1 := int(x.trim.keys[g][0]), min(int(x.trim.keys[g][1]), x.n)
+	for q := 0; q < n; q += 16 {
+		rows, k0, k1 := min(16, n-q), int(x.trim.keys[q/16][0]), min(int(x.trim.keys[q/16][1]), x.n)
 		if k0 < k1 {
-			j.t.gemm(min(16, n-g*16), c, k1-k0, s[k0*Tile+g*16:], 1, Tile, y[k0*ldy:], ldy, out[g*16*ldo:], ldo, true)
+			j.t.gemm(rows, c, k1-k0, s[k0*Tile+q:], 1, Tile, y[k0*ldy:], ldy, out[q*ldo:], ldo, accumulate)
+		} else if !accumulate {
+			clearTile(rows, c, out[q*ldo:], ldo)
 		}
 	}
 }
 
-// byKey: out[key] += sum over n queries of s[key][query] y[query], for c channels.
-func (j *attnJob[F]) byKey(x *attnTile, n, c int, s, y []F, ldy int, out []F, ldo int) {
+// byKey: out[key] (+)= sum over n queries of s[key][query] y[query], for c channels.
+func (j *attnJob[F]) byKey(x *attnTile, n, c int, s, y []F, ldy int, out []F, ldo int, accumulate bool) {
 	if x.trim == nil {
-		j.t.gemm(x.n, c, n, s, Tile, 1, y, ldy, out, ldo, true)
+		j.t.gemm(x.n, c, n, s, Tile, 1, y, ldy, out, ldo, accumulate)
 		return
 	}
-	for g := 0; g*16 < x.n; g++ {
-		q0, q1 := int(x.trim.queries[g][0]), min(int(x.trim.queries[g][1]), n)
+	for k := 0; k < x.n; k += 16 {
+		rows, q0, q1 := min(16, x.n-k), int(x.trim.queries[k/16][0]), min(int(x.trim.queries[k/16][1]), n)
 		if q0 < q1 {
-			j.t.gemm(min(16, x.n-g*16), c, q1-q0, s[g*16*Tile+q0:], Tile, 1, y[q0*ldy:], ldy, out[g*16*ldo:], ldo, true)
+			j.t.gemm(rows, c, q1-q0, s[k*Tile+q0:], Tile, 1, y[q0*ldy:], ldy, out[k*ldo:], ldo, accumulate)
+		} else if !accumulate {
+			clearTile(rows, c, out[k*ldo:], ldo)
 		}
+	}
+}
+
+// clearTile zeroes rows of c values, ld apart.
+func clearTile[F Float](rows, c int, x []F, ld int) {
+	for r := range rows {
+		clear(x[r*ld:][:c])
 	}
 }

@@ -25,8 +25,8 @@ type attnTable[F Float] struct {
 	addRows func(rows, n int, x []F, ldx int, y []F, ldy int)
 	// out[r] = x[r] . y[r]
 	dots func(rows, n int, x []F, ldx int, y []F, ldy int, out []F)
-	// natural logarithm of the sum l 2^m
-	logSum func(m, l F) F
+	// inv = 1/l and lse = log(l 2^m) for 64 queries
+	finish func(m, l, inv, lse []F)
 }
 
 var (
@@ -40,7 +40,7 @@ func newAttnGeneric[F Float]() attnTable[F] {
 		strip: 16, gemm: attnGemm[F], transpose: attnTranspose[F], mask: attnMask[F], softmax: attnSoftmax[F], backward: attnBackward[F],
 		rescale:   func(rows, n int, f, x []F, ldx int) { attnScaleRows(rows, n, x, ldx, f, x, ldx) },
 		scaleRows: attnScaleRows[F], copyRows: attnCopyRows[F], addRows: attnAddRows[F], dots: attnDots[F],
-		logSum: func(m, l F) F { return F((float64(m) + math.Log2(float64(l))) * math.Ln2) },
+		finish: attnFinish[F],
 	}
 }
 
@@ -105,6 +105,13 @@ func attnBackward[F Float](keys int, s, dp, lse, delta []F) {
 			s[c*Tile+r] = p
 			dp[c*Tile+r] = p * (dp[c*Tile+r] - delta[r])
 		}
+	}
+}
+
+func attnFinish[F Float](m, l, inv, lse []F) {
+	for r := range Tile {
+		inv[r] = 1 / l[r]
+		lse[r] = F((float64(m[r]) + math.Log2(float64(l[r]))) * math.Ln2)
 	}
 }
 

@@ -14,6 +14,8 @@ type attnJob[F Float] struct {
 	t      *attnTable[F]
 	scale2 F // Scale * log2(e): scores are in base 2
 	nq, nk int
+	group  int // query tiles of a task of Forward
+	cached int // key tiles that a worker keeps, see attnSpace.keys; 0: keys and values are read in place
 	// of Backward
 	dO, dQ, dK, dV Rows[F]
 	dLSE           []F
@@ -31,17 +33,23 @@ type attnJob[F Float] struct {
 // few sets of the cache.
 const laneStride = Tile + 16
 
-// attnSpace is the scratch of one worker, in one allocation.
+// attnSpace is the scratch of one worker.
 type attnSpace[F Float] struct {
 	mem         []F
-	q, k, dq    []F // [64][ldk]
-	do, v, o    []F // [64][ldv]
+	q, dq       []F // [64][ldk]
+	do, o       []F // [64][ldv]
 	qt, dot     []F // [D][laneStride], [DV][laneStride]
 	s, dp       []F // [64 keys][64 queries]
 	m, l, alpha []F // [64]
 	lse, delta  []F // [64]
 	mask        [Tile]uint64
 	ldk, ldv    int
+
+	// Copies of the tiles of K and V used last, tile t in slot t modulo their number. In a fused buffer the rows of a tile lie so
+	// far apart that they share few sets of the caches and many pages; neighbouring query tiles read the same key tiles.
+	kv    []F
+	tags  []int32 // 1 + tile in each slot
+	owner int     // head of this call that they belong to, -1: none
 }
 
 // padded is the row distance of a tile of n channels in scratch: no multiple of 128, see laneStride.
@@ -52,24 +60,30 @@ func padded(n int) int {
 	return ((n+15)/16 | 1) * 16
 }
 
-// fit makes room for heads of d and dv channels.
-func (w *attnSpace[F]) fit(d, dv int) {
+// fit makes room for heads of d and dv channels and `cached` key tiles.
+func (w *attnSpace[F]) fit(d, dv, cached int) {
 	w.ldk, w.ldv = padded(d), padded(dv)
-	need := 3*Tile*(w.ldk+w.ldv) + (d+dv)*laneStride + 2*Tile*Tile + 5*Tile + 10*16
+	need := 2*Tile*(w.ldk+w.ldv) + (d+dv)*laneStride + 2*Tile*Tile + 5*Tile
 	if len(w.mem) < need {
 		w.mem = make([]F, need)
 	}
 	rest := w.mem
 	cut := func(n int) []F {
 		s := rest[:n:n]
-		rest = rest[(n+15)/16*16:]
+		rest = rest[n:]
 		return s
 	}
 	w.s, w.dp = cut(Tile*Tile), cut(Tile*Tile)
 	w.m, w.l, w.alpha, w.lse, w.delta = cut(Tile), cut(Tile), cut(Tile), cut(Tile), cut(Tile)
 	w.qt, w.dot = cut(d*laneStride), cut(dv*laneStride)
-	w.q, w.k, w.dq = cut(Tile*w.ldk), cut(Tile*w.ldk), cut(Tile*w.ldk)
-	w.do, w.v, w.o = cut(Tile*w.ldv), cut(Tile*w.ldv), cut(Tile*w.ldv)
+	w.q, w.dq = cut(Tile*w.ldk), cut(Tile*w.ldk)
+	w.do, w.o = cut(Tile*w.ldv), cut(Tile*w.ldv)
+	if n := cached * Tile * (w.ldk + w.ldv); len(w.kv) < n {
+		w.kv = make([]F, n)
+	}
+	if len(w.tags) < cached {
+		w.tags = make([]int32, cached)
+	}
 }
 
 // attnJobs holds the jobs nobody uses. Not a sync.Pool: that would drop their scratch at every garbage collection.
@@ -116,16 +130,36 @@ func (j *attnJob[F]) release() {
 	p.Unlock()
 }
 
+// Limits of the scratch and of the tasks of a call, in bytes and in tiles.
+const (
+	cacheBytes   = 16 << 20 // of the key tiles that one worker keeps
+	forwardTasks = 64       // at least, where there are as many query tiles
+	maxGroup     = 8
+)
+
 // begin prepares the job for a checked Attention.
 func (j *attnJob[F]) begin(a *Attention[F]) {
 	j.a, j.t = a, attnKernelsFor[F](a.D, a.DV)
 	j.scale2 = a.Scale * math.Log2E
 	j.nq, j.nk = tilesOf(a.TQ), tilesOf(a.TK)
+	j.group = max(1, min(maxGroup, a.B*a.H*j.nq/forwardTasks))
+	tiles := 0
+	for _, l := range a.Layouts {
+		tiles += len(l.Col)
+	}
+	j.cached = 0
+	dense := a.K.Row == a.D && a.V.Row == a.DV
+	if a.IndexK != nil || !dense && tiles >= 2*j.nk*len(a.Layouts) {
+		size := Tile * (padded(a.D) + padded(a.DV)) * int(unsafe.Sizeof(F(0)))
+		row := tiles / max(1, len(a.Layouts)*j.nq) // tiles of a query tile, on average
+		j.cached = max(1, min(j.nk, max(4, 2*row+2), cacheBytes/size))
+	}
 	for len(j.ws) < Workers() {
 		j.ws = append(j.ws, attnSpace[F]{})
 	}
 	for i := range j.ws {
-		j.ws[i].fit(a.D, a.DV)
+		j.ws[i].fit(a.D, a.DV, j.cached)
+		j.ws[i].owner = -1
 	}
 }
 
@@ -194,26 +228,44 @@ func firstBits(n int) uint64 {
 	return ^uint64(0) >> (Tile - n)
 }
 
-// load returns n rows of width c of tile t and their distance: in place if the rows are tokens in order and copying is not
+// load returns n rows of c channels of tile t and their distance: in place if the rows are tokens in order and copying is not
 // asked for, else copied to dst (rows without a token become 0).
 func (j *attnJob[F]) load(s *attnSide, x *Rows[F], b, h, t, n int, valid uint64, c int, dst []F, ld int, copying bool) ([]F, int) {
 	if s.index == nil {
-		if n == 0 || !copying {
-			if n == 0 {
-				return nil, x.Row
-			}
+		if !copying {
 			return x.at(b, h, t*Tile), x.Row
 		}
 		j.t.copyRows(n, c, x.at(b, h, t*Tile), x.Row, dst, ld)
 		return dst, ld
 	}
 	head := x.Data[b*x.Batch+h*x.Head:]
-	for r, tok := range s.index[t*Tile:][:n] {
+	for r, token := range s.index[t*Tile:][:n] {
 		if valid>>r&1 == 0 {
 			clear(dst[r*ld:][:c])
 		} else {
-			copy(dst[r*ld:][:c], head[int(tok)*x.Row:])
+			copy(dst[r*ld:][:c], head[int(token)*x.Row:])
 		}
 	}
 	return dst, ld
+}
+
+// keys returns a tile of K and one of V, and the distances of their rows.
+func (w *attnSpace[F]) keys(j *attnJob[F], ks *attnSide, b, h int, x *attnTile) (k []F, ldk int, v []F, ldv int) {
+	a := j.a
+	if j.cached == 0 {
+		return a.K.at(b, h, x.t*Tile), a.K.Row, a.V.at(b, h, x.t*Tile), a.V.Row
+	}
+	if w.owner != b*a.H+h {
+		w.owner = b*a.H + h
+		clear(w.tags)
+	}
+	slot := x.t % j.cached
+	k = w.kv[slot*Tile*(w.ldk+w.ldv):][:Tile*(w.ldk+w.ldv)]
+	k, v = k[:Tile*w.ldk], k[Tile*w.ldk:]
+	if w.tags[slot] != int32(x.t+1) {
+		w.tags[slot] = int32(x.t + 1)
+		j.load(ks, &a.K, b, h, x.t, x.n, x.valid, a.D, k, w.ldk, true)
+		j.load(ks, &a.V, b, h, x.t, x.n, x.valid, a.DV, v, w.ldv, true)
+	}
+	return k, w.ldk, v, w.ldv
 }

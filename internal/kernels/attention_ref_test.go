@@ -133,10 +133,11 @@ func attnReference[F Float](c *attnCase, x attnData) attnResult {
 	return attnResult{out(o), out(lse), out(dq), out(dk), out(dv)}
 }
 
-const canary = 12345.5
+// untouched marks what belongs to nobody.
+const untouched = 12345.5
 
 // fused lays tensors of c[i] channels side by side, token-major, in one buffer [B, T, gap + sum(H*c[i]) + gap]; what is not
-// theirs holds a canary. It returns the rows of each.
+// theirs holds a mark. It returns the rows of each.
 func fused[F Float](b, h, t int, c []int, x [][]float64) []Rows[F] {
 	const gap = 3
 	width := 2 * gap
@@ -145,7 +146,7 @@ func fused[F Float](b, h, t int, c []int, x [][]float64) []Rows[F] {
 	}
 	buf := make([]F, b*t*width)
 	for i := range buf {
-		buf[i] = canary
+		buf[i] = untouched
 	}
 	var rows []Rows[F]
 	off := gap
@@ -169,8 +170,8 @@ func fused[F Float](b, h, t int, c []int, x [][]float64) []Rows[F] {
 	return rows
 }
 
-// dense is the reverse of fused for one tensor.
-func dense[F Float](r *Rows[F], b, h, t, n int) []float64 {
+// attnDense is the reverse of fused for one tensor.
+func attnDense[F Float](r *Rows[F], b, h, t, n int) []float64 {
 	out := make([]float64, 0, b*h*t*n)
 	for p := range b * h * t {
 		for _, v := range r.at(p/t/h, p/t%h, p%t)[:n] {
@@ -180,17 +181,17 @@ func dense[F Float](r *Rows[F], b, h, t, n int) []float64 {
 	return out
 }
 
-// canaries counts the canaries of a buffer.
-func canaries[F Float](buf []F) int {
+// countUntouched counts the marks that are left.
+func countUntouched[F Float](buf []F) int {
 	n := 0
 	for _, v := range buf {
-		n += b2i(v == canary)
+		n += b2i(v == untouched)
 	}
 	return n
 }
 
-// at returns the token of row r.
-func at(index []int32, bh, b, rows, heads, batch, r int) int {
+// tokenOf returns the token of row r.
+func tokenOf(index []int32, bh, b, rows, heads, batch, r int) int {
 	switch len(index) {
 	case 0:
 		return r
@@ -202,8 +203,8 @@ func at(index []int32, bh, b, rows, heads, batch, r int) int {
 	return int(index[b*rows+r])
 }
 
-// attention builds the Attention of a case, its layouts from its dense description of batch 0.
-func attention[F Float](t testing.TB, c *attnCase, x attnData) (*Attention[F], Rows[F], Rows[F], Rows[F], Rows[F]) {
+// newAttention builds the Attention of a case, its layouts from its dense description of batch 0.
+func newAttention[F Float](t testing.TB, c *attnCase, x attnData) (*Attention[F], Rows[F], Rows[F], Rows[F], Rows[F]) {
 	tq, tk := c.tokens()
 	a := &Attention[F]{B: c.b, H: c.h, TQ: c.tq, TK: c.tk, D: c.d, DV: c.dv, Scale: F(c.scale), LensQ: c.lensQ, LensK: c.lensK,
 		IndexQ: c.indexQ, IndexK: c.indexK, TokensQ: c.tokensQ, TokensK: c.tokensK, LSE: make([]F, c.b*c.h*tq)}
@@ -211,8 +212,8 @@ func attention[F Float](t testing.TB, c *attnCase, x attnData) (*Attention[F], R
 		l, err := NewLayout(c.tq, c.tk, nil, func(qt, kt int, mask *[Tile]uint64) TileKind {
 			for r := range min(Tile, c.tq-qt*Tile) {
 				for s := range min(Tile, c.tk-kt*Tile) {
-					i := at(c.indexQ, h, 0, c.tq, c.h, c.b, qt*Tile+r)
-					j := at(c.indexK, h, 0, c.tk, c.h, c.b, kt*Tile+s)
+					i := tokenOf(c.indexQ, h, 0, c.tq, c.h, c.b, qt*Tile+r)
+					j := tokenOf(c.indexK, h, 0, c.tk, c.h, c.b, kt*Tile+s)
 					if i >= 0 && j >= 0 && c.sees(0, h, i, j) {
 						mask[r] |= 1 << s
 					}
@@ -245,11 +246,11 @@ func attention[F Float](t testing.TB, c *attnCase, x attnData) (*Attention[F], R
 // attnRun computes a case with the kernels, and sees that nothing was written beside the results.
 func attnRun[F Float](t testing.TB, c *attnCase, x attnData) attnResult {
 	tq, tk := c.tokens()
-	a, do, dq, dk, dv := attention[F](t, c, x)
+	a, do, dq, dk, dv := newAttention[F](t, c, x)
 	outs := []*Rows[F]{&a.O, &dq, &dk, &dv}
 	var before []int
 	for _, r := range outs {
-		before = append(before, canaries(r.Data))
+		before = append(before, countUntouched(r.Data))
 	}
 	require.NoError(t, a.Forward())
 	var dl []F
@@ -260,18 +261,18 @@ func attnRun[F Float](t testing.TB, c *attnCase, x attnData) attnResult {
 	}
 	require.NoError(t, a.Backward(do, dl, dq, dk, dv))
 	for i, r := range outs {
-		require.Equal(t, before[i], canaries(r.Data), "written beside output %d", i)
+		require.Equal(t, before[i], countUntouched(r.Data), "written beside output %d", i)
 	}
 	lse := make([]float64, len(a.LSE))
 	for i, v := range a.LSE {
 		lse[i] = float64(v)
 	}
-	return attnResult{dense(&a.O, c.b, c.h, tq, c.dv), lse, dense(&dq, c.b, c.h, tq, c.d),
-		dense(&dk, c.b, c.h, tk, c.d), dense(&dv, c.b, c.h, tk, c.dv)}
+	return attnResult{attnDense(&a.O, c.b, c.h, tq, c.dv), lse, attnDense(&dq, c.b, c.h, tq, c.d),
+		attnDense(&dk, c.b, c.h, tk, c.d), attnDense(&dv, c.b, c.h, tk, c.dv)}
 }
 
-// worst is the largest difference of two results, and whether NaN and -Inf stand in the same places.
-func worst(x, y []float64) float64 {
+// attnWorst is the largest difference of two results, and whether NaN and -Inf stand in the same places.
+func attnWorst(x, y []float64) float64 {
 	e := 0.0
 	for i, v := range x {
 		switch d := math.Abs(v - y[i]); {
@@ -290,7 +291,7 @@ func requireClose(t testing.TB, want, naive, got attnResult, slack, tiny float64
 	parts := func(r attnResult) [][]float64 { return [][]float64{r.o, r.lse, r.dq, r.dk, r.dv} }
 	for i, name := range []string{"o", "lse", "dq", "dk", "dv"} {
 		w := parts(want)[i]
-		e, bar := worst(parts(got)[i], w), max(tiny, slack*worst(parts(naive)[i], w))
+		e, bar := attnWorst(parts(got)[i], w), max(tiny, slack*attnWorst(parts(naive)[i], w))
 		require.LessOrEqual(t, e, bar, name)
 	}
 }

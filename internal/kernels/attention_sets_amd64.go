@@ -11,6 +11,7 @@ type attnAsm struct {
 	mask              func(keys int, s *float32, mask *uint64, fill float32)
 	softmax           func(keys int, s, mx, l, alpha *float32)
 	backward          func(keys int, s, dp, lse, delta *float32)
+	finish            func(mx, l, inv, lse *float32)
 	rescale           func(rows, n int, f, x *float32, ldx int)
 	scaleRows         func(rows, n int, x *float32, ldx int, f, y *float32, ldy int)
 	copyRows, addRows func(rows, n int, x *float32, ldx int, y *float32, ldy int)
@@ -18,13 +19,19 @@ type attnAsm struct {
 }
 
 func attnAVX2() attnKernels {
-	return attnAsm{16, gemmAVX2().strips, attnStrip8AVX2, attnTransposeAVX2, attnMaskAVX2, attnSoftmaxAVX2, attnBackwardAVX2,
-		attnRescaleAVX2, attnScaleRowsAVX2, attnCopyRowsAVX2, attnAddRowsAVX2, attnDotsAVX2}.kernels()
+	return attnAsm{
+		strip: 16, strips: gemmAVX2().strips, strip8: attnStrip8AVX2,
+		transpose: attnTransposeAVX2, mask: attnMaskAVX2, softmax: attnSoftmaxAVX2, backward: attnBackwardAVX2, finish: attnFinishAVX2,
+		rescale: attnRescaleAVX2, scaleRows: attnScaleRowsAVX2, copyRows: attnCopyRowsAVX2, addRows: attnAddRowsAVX2, dots: attnDotsAVX2,
+	}.kernels()
 }
 
 func attnAVX512() attnKernels {
-	return attnAsm{32, gemmAVX512().strips, attnStrip8AVX512, attnTransposeAVX512, attnMaskAVX512, attnSoftmaxAVX512, attnBackwardAVX512,
-		attnRescaleAVX512, attnScaleRowsAVX512, attnCopyRowsAVX512, attnAddRowsAVX512, attnDotsAVX512}.kernels()
+	return attnAsm{
+		strip: 32, strips: gemmAVX512().strips, strip8: attnStrip8AVX512,
+		transpose: attnTransposeAVX512, mask: attnMaskAVX512, softmax: attnSoftmaxAVX512, backward: attnBackwardAVX512, finish: attnFinishAVX512,
+		rescale: attnRescaleAVX512, scaleRows: attnScaleRowsAVX512, copyRows: attnCopyRowsAVX512, addRows: attnAddRowsAVX512, dots: attnDotsAVX512,
+	}.kernels()
 }
 
 // kernels gives the assembly the form of the generic set. Counts of rows, keys and channels are never 0.
@@ -67,6 +74,7 @@ func (k attnAsm) kernels() attnKernels {
 		backward: func(keys int, s, dp, lse, delta []float32) {
 			k.backward(keys, &s[0], &dp[0], &lse[0], &delta[0])
 		},
+		finish:  func(m, l, inv, lse []float32) { k.finish(&m[0], &l[0], &inv[0], &lse[0]) },
 		rescale: func(rows, n int, f, x []float32, ldx int) { k.rescale(rows, n, &f[0], &x[0], ldx) },
 		scaleRows: func(rows, n int, x []float32, ldx int, f, y []float32, ldy int) {
 			k.scaleRows(rows, n, &x[0], ldx, &f[0], &y[0], ldy)
@@ -80,6 +88,5 @@ func (k attnAsm) kernels() attnKernels {
 		dots: func(rows, n int, x []float32, ldx int, y []float32, ldy int, out []float32) {
 			k.dots(rows, n, &x[0], ldx, &y[0], ldy, &out[0])
 		},
-		logSum: logSum32,
 	}}
 }

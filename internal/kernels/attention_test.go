@@ -83,12 +83,12 @@ func attnCases() map[string]attnCase {
 		}},
 		"some tokens": {b: 1, h: 20, tq: 70, tk: 65, d: 16, dv: 16, tokensQ: 131, tokensK: 131, dLSE: true,
 			sees:   func(_, _, i, j int) bool { return i%2 == 0 && i < 140 && j >= 131-65 },
-			indexQ: evens(70, 131), indexK: last(65, 131)},
+			indexQ: evenTokens(70, 131), indexK: lastTokens(65, 131)},
 	}
 }
 
-// evens is the even tokens of n, then holes.
-func evens(rows, n int) []int32 {
+// evenTokens is the even tokens of n, then holes.
+func evenTokens(rows, n int) []int32 {
 	x := make([]int32, rows)
 	for i := range x {
 		if x[i] = int32(2 * i); 2*i >= n {
@@ -98,8 +98,8 @@ func evens(rows, n int) []int32 {
 	return x
 }
 
-// last is the last rows of n tokens, backwards.
-func last(rows, n int) []int32 {
+// lastTokens is the last rows of n tokens, backwards.
+func lastTokens(rows, n int) []int32 {
 	x := make([]int32, rows)
 	for i := range x {
 		x[i] = int32(n - 1 - i)
@@ -134,10 +134,10 @@ func TestAttentionFiniteDifferences(t *testing.T) {
 			x := c.data()
 			tq, tk := c.tokens()
 			loss := func(x attnData) float64 {
-				a, _, _, _, _ := attention[float64](t, &c, x)
+				a, _, _, _, _ := newAttention[float64](t, &c, x)
 				require.NoError(t, a.Forward())
 				sum := 0.0
-				for i, v := range dense(&a.O, c.b, c.h, tq, c.dv) {
+				for i, v := range attnDense(&a.O, c.b, c.h, tq, c.dv) {
 					sum += v * x.do[i]
 				}
 				for i, v := range a.LSE {
@@ -263,7 +263,7 @@ func TestAttentionAllocatesNothing(t *testing.T) {
 	c := attnCases()["global"]
 	c.scale = 1
 	x := c.data()
-	a, do, dq, dk, dv := attention[float32](t, &c, x)
+	a, do, dq, dk, dv := newAttention[float32](t, &c, x)
 	run := func() {
 		if a.Forward() != nil || a.Backward(do, nil, dq, dk, dv) != nil {
 			panic("attention")
@@ -287,13 +287,13 @@ func TestAttentionErrors(t *testing.T) {
 		"negative stride":    func(a *Attention[float32]) { a.Q.Row = -1 },
 		"size B=2 H=3 TQ=65": func(a *Attention[float32]) { a.D = 0 },
 	} {
-		a, _, _, _, _ := attention[float32](t, &c, x)
+		a, _, _, _, _ := newAttention[float32](t, &c, x)
 		spoil(a)
 		err := a.Forward()
 		require.ErrorIs(t, err, ErrAttention)
 		require.ErrorContains(t, err, want)
 	}
-	a, do, dq, dk, dv := attention[float32](t, &c, x)
+	a, do, dq, dk, dv := newAttention[float32](t, &c, x)
 	require.ErrorContains(t, a.Backward(do, make([]float32, 3), dq, dk, dv), "dLSE has 3")
 	dk.Data = dk.Data[:9]
 	require.ErrorContains(t, a.Backward(do, nil, dq, dk, dv), "dK has 9")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
@@ -19,6 +20,7 @@ func attention() {
 	attnMask()
 	attnSoftmax()
 	attnBackward()
+	attnFinish()
 	attnRescale()
 	attnRows("attnScaleRows", "func(rows, n int, x *float32, ldx int, f, y *float32, ldy int)", true, func(x, y Mem, v, f Op) {
 		VMULPS(x, f, v)
@@ -321,6 +323,47 @@ func attnBackward() {
 		DECQ(n)
 		JNZ(LabelRef("row" + tag))
 	})
+	done()
+}
+
+// attnFinish: inv = 1/l and lse = log(l 2^m), for 64 queries; NaN where l is. With l = f 2^e, f around 1, and
+// z = (f-1)/(f+1): log f = 2 (z + z^3/3 + z^5/5 ...), of which the terms up to z^9 are enough for float32.
+func attnFinish() {
+	text("attnFinish", "func(mx, l, inv, lse *float32)")
+	mx, l, inv, lse := arg("mx"), arg("l"), arg("inv"), arg("lse")
+	one, ln2, n := V(), V(), GP64()
+	VMOVUPS(bc(1), one)
+	VMOVUPS(bc(math.Ln2), ln2)
+	MOVQ(U32(tileRow/w.bytes), n)
+	Label("loop")
+	x, e, f, z, z2, p := V(), V(), V(), V(), V(), V()
+	VMOVUPS(Mem{Base: l}, x)
+	VDIVPS(x, one, p)
+	VMOVUPS(p, Mem{Base: inv})
+	VPSUBD(bci(0x3f3504f3), x, e) // the bits of sqrt(1/2)
+	VPSRAD(U8(23), e, e)
+	VPSLLD(U8(23), e, f)
+	VPSUBD(f, x, f)
+	VCVTDQ2PS(e, e)
+	VSUBPS(one, f, z)
+	VADDPS(one, f, f)
+	VDIVPS(f, z, z)
+	VMULPS(z, z, z2)
+	VMOVUPS(bc(2./9), p)
+	for _, c := range []float32{2. / 7, 2. / 5, 2. / 3, 2} {
+		VFMADD213PS(bc(c), z2, p)
+	}
+	VMULPS(z, p, p)
+	VFMADD231PS(ln2, e, p)
+	VFMADD231PS(Mem{Base: mx}, ln2, p)
+	VSUBPS(x, x, x) // 0, or NaN
+	VADDPS(x, p, p)
+	VMOVUPS(p, Mem{Base: lse})
+	for _, r := range []Register{mx, l, inv, lse} {
+		ADDQ(U32(w.bytes), r)
+	}
+	DECQ(n)
+	JNZ(LabelRef("loop"))
 	done()
 }
 
