@@ -43,7 +43,7 @@ func (j *gemmJob[F]) planBlocks() {
 	few := j.m <= directRows || j.alone && j.m <= 4*directRows
 	*p = gemmBlockPlan{
 		packB:  j.transB || j.n < 16 || !few,
-		panels: j.transA && !(j.alone && j.n <= kg.nr),
+		panels: j.transA && (j.n > kg.nr || j.lda >= 1024), // one strip reads A once anyway, unless each row is on a page of its own
 		copyA:  !j.transA && kg.copyA && j.lda%1024 == 0 && j.n >= 1024,
 	}
 	p.kb = roundUp(ceilDiv(j.k, ceilDiv(j.k, kg.kc)), 16) // equal blocks

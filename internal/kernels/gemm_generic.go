@@ -31,8 +31,7 @@ func strip16Go[F Float](m, k int, a *F, rsa, csa int, b *F, ldb int, c *F, ldc i
 	for i := 0; i < m; i += 2 {
 		second := min(i+1, m-1) // the last row of an odd m is done twice at once
 		for j := 0; j < 16; j += 4 {
-			var s [8]F
-			s = dot2x4(k, as[i*rsa:], as[second*rsa:], csa, bs[j:], ldb)
+			s := dot2x4(k, as[i*rsa:], as[second*rsa:], csa, bs[j:], ldb)
 			r0, r1 := cs[i*ldc+j:i*ldc+j+4], cs[second*ldc+j:second*ldc+j+4]
 			if accum != 0 {
 				for x := range 4 {

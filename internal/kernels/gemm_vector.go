@@ -6,7 +6,7 @@ type gemmVectorPlan struct {
 	count, out int  // vectors, elements of one y
 	dots       bool // W is stored [out][k], else [k][out]
 	column     bool // C is one column, W is A; else W is B
-	ldw, ldx   int
+	ldw        int
 	step, n    int // elements of y in a task, number of tasks
 }
 
