@@ -1,0 +1,191 @@
+package golden
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"gorgonia.org/tensor"
+
+	"github.com/euryale-ml/euryale/layers"
+	"github.com/euryale-ml/euryale/models"
+)
+
+// basePrefix is what Hugging Face puts before the names of a base model when it has a head.
+const basePrefix = "transformer."
+
+// classes are the classes of transformers that can be run, each with its model_type.
+var classes = map[string]string{
+	"GPT2LMHeadModel": "gpt2", "GPT2Model": "gpt2",
+	"GPTNeoForCausalLM": "gpt_neo", "GPTNeoModel": "gpt_neo",
+}
+
+// CheckHead says whether the head that a config.json asks for by architectures[0] can be run; without that key it can.
+func CheckHead(config []byte) error {
+	var c struct {
+		Architectures []string `json:"architectures"`
+	}
+	if err := json.Unmarshal(config, &c); err != nil || len(c.Architectures) == 0 {
+		return err
+	}
+	return checkClass(c.Architectures[0])
+}
+
+func checkClass(class string) error {
+	if classes[class] == "" {
+		return fmt.Errorf("no model of class %q here; there are %s", class, strings.Join(sortedKeys(classes), ", "))
+	}
+	return nil
+}
+
+// Model builds the model of a Hugging Face case from its config and loads its parameters.
+//
+// Errors: a class that is unknown here; faults of the config; parameters that are missing, unknown or of the wrong shape.
+func (c *Case) Model(p Precision) (models.Model, *layers.Params, error) {
+	if err := checkClass(c.ModelClass); err != nil {
+		return nil, nil, err
+	}
+	config := map[string]json.RawMessage{}
+	if err := json.Unmarshal(c.Config, &config); err != nil {
+		return nil, nil, fmt.Errorf("config: %w", err)
+	}
+	config["model_type"], _ = json.Marshal(classes[c.ModelClass])
+	text, err := json.Marshal(config)
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := models.New(text)
+	if err != nil {
+		return nil, nil, fmt.Errorf("config: %w", err)
+	}
+	params, err := models.NewParams(m, p.Dtype(), 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	used := map[string]bool{}
+	for _, q := range params.All() {
+		name := c.nameOf(q.Name, func(n string) bool { return c.Param(n) != nil })
+		if name == "" && q.Name == "lm_head.weight" && strings.HasSuffix(c.ModelClass, "Model") && !strings.Contains(c.ModelClass, "LMHead") {
+			continue // a base model has no head; its outputs do not read it
+		}
+		if name == "" {
+			return nil, nil, fmt.Errorf("there is no param/%s", q.Name)
+		}
+		used[name] = true
+		t := c.Param(name)
+		if !slices.Equal(t.Shape, []int(q.Value.Shape())) {
+			return nil, nil, fmt.Errorf("param/%s has shape %v, the model wants %v", name, t.Shape, q.Value.Shape())
+		}
+		if err := params.Load(q.Name, tensor.New(tensor.WithShape(t.Shape...), tensor.WithBacking(slices.Clone(t.F)))); err != nil {
+			return nil, nil, err
+		}
+	}
+	for _, name := range c.Params() {
+		if !used[name] && c.Tied[name] == "" && name != "lm_head.weight" {
+			return nil, nil, fmt.Errorf("param/%s is not part of the model", name)
+		}
+	}
+	return m, params, nil
+}
+
+// nameOf is the name under which a case holds something of a weight: that of the weight, or the one a base model gives it.
+func (c *Case) nameOf(weight string, has func(string) bool) string {
+	base := strings.TrimPrefix(weight, basePrefix)
+	switch {
+	case has(weight):
+		return weight
+	case has(base):
+		return base
+	}
+	return ""
+}
+
+// CheckModel runs a language model on the inputs of the case and compares all outputs and gradients that the case holds.
+// Outputs come from the graph for inference, gradients from the one for training.
+//
+// Errors: as Run. What the case holds and the model does not give is a failed result.
+func (c *Case) CheckModel(m models.Model, params *layers.Params, p Precision) ([]Result, error) {
+	in, err := c.Batch()
+	if err != nil {
+		return nil, err
+	}
+	got, err := Run(m, params, in, false)
+	if err != nil {
+		return nil, err
+	}
+	var results []Result
+	for _, name := range c.Outputs() {
+		v, ok := got.Out[name]
+		if !ok {
+			full := "out64/" + name
+			if c.Out64(name) == nil {
+				full = "out/" + name
+			}
+			results = append(results, fault(full, "the model gives no such output for these inputs; it gives %s", strings.Join(sortedKeys(got.Out), ", ")))
+			continue
+		}
+		results = append(results, c.CompareOut(name, v, p))
+	}
+	grads, err := c.checkGradients(m, params, in, p)
+	results = append(results, grads...)
+	if err == nil && len(results) == 0 {
+		err = errors.New("there is nothing to compare: no out/*, out64/* or grad/*")
+	}
+	return results, err
+}
+
+func (c *Case) checkGradients(m models.Model, params *layers.Params, in Batch, p Precision) ([]Result, error) {
+	stored := c.Names("grad/")
+	if len(stored)+len(c.WithoutGrad) == 0 {
+		return nil, nil
+	}
+	got, err := Run(m, params, in, true)
+	if err != nil {
+		return nil, err
+	}
+	weights := map[string]any{}
+	for name, g := range got.Grad {
+		weights[name] = g
+		weights[strings.TrimPrefix(name, basePrefix)] = g
+	}
+	var results []Result
+	for _, name := range stored {
+		if weights[name] == nil {
+			results = append(results, fault("grad/"+name, "the model has no such weight; it has %s", strings.Join(sortedKeys(got.Grad), ", ")))
+			continue
+		}
+		results = append(results, c.CompareGrad(name, weights[name], p))
+	}
+	for _, name := range c.WithoutGrad {
+		if c.Grad(name) == nil && c.Param(name) != nil {
+			results = append(results, c.CompareGrad(name, weights[name], p))
+		}
+	}
+	return results, nil
+}
+
+// dropouts are the keys of dropout in the families that can be run.
+var dropouts = []string{"resid_pdrop", "embd_pdrop", "attn_pdrop", "resid_dropout", "embed_dropout", "attention_dropout", "hidden_dropout_prob"}
+
+// withoutDropout is the model with all dropout set to 0, so that it can be differentiated as it evaluates.
+func withoutDropout(m models.Model) (models.Model, error) {
+	text, err := m.Config()
+	if err != nil {
+		return nil, err
+	}
+	var config map[string]json.RawMessage
+	if err := json.Unmarshal(text, &config); err != nil {
+		return nil, err
+	}
+	for _, key := range dropouts {
+		if config[key] != nil {
+			config[key] = json.RawMessage("0")
+		}
+	}
+	if text, err = json.Marshal(config); err != nil {
+		return nil, err
+	}
+	return models.New(text)
+}
