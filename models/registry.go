@@ -51,7 +51,11 @@ func New(raw []byte) (Model, error) {
 	}
 	for _, f := range families {
 		if f.modelType == modelType {
-			return f.new(raw)
+			m, err := f.new(raw)
+			if err != nil {
+				return nil, err // not m, which is an interface that holds a nil pointer
+			}
+			return m, nil
 		}
 	}
 	want := "unknown: have " + strings.Join(Types(), ", ")
