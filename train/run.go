@@ -163,6 +163,9 @@ func open(dir string, j Job, o Options) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, err := corpus.Train.Sampler(j.Train.SequenceLength, j.Train.Seed); err != nil { // too short; before anything is written
+		return nil, err
+	}
 	if v := corpus.Tokenizer.VocabSize(); v > m.Dims().Vocab {
 		return nil, &config.FieldError{Path: "model.vocab_size", Value: m.Dims().Vocab, Want: fmt.Sprintf("want at least the tokenizer's %d", v)}
 	}
