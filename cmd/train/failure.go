@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/euryale-ml/euryale/data"
 	"github.com/euryale-ml/euryale/internal/config"
 	"github.com/euryale-ml/euryale/layers/attention"
 	"github.com/euryale-ml/euryale/train"
@@ -39,7 +40,8 @@ type panicError struct {
 }
 
 func (e *panicError) Error() string {
-	return fmt.Sprintf("internal error: %v; please report it with the command line (EURYALE_TRACE=1 prints where)", e.value)
+	what := strings.Join(strings.Fields(fmt.Sprint(e.value)), " ")
+	return fmt.Sprintf("internal error: %s; please report it with the command line (EURYALE_TRACE=1 prints where)", what)
 }
 
 func stack() string { return string(debug.Stack()) }
@@ -53,6 +55,7 @@ func exitCode(err error) int {
 		field    *config.FieldError
 		syntax   *config.SyntaxError
 		pattern  *attention.SyntaxError
+		exists   *train.ExistsError
 		signal   interrupted
 	)
 	switch {
@@ -62,7 +65,8 @@ func exitCode(err error) int {
 		return 128 + int(signal.signal)
 	case errors.As(err, &diverged):
 		return exitDiverged
-	case errors.As(err, &usage), errors.As(err, &file), errors.As(err, &field), errors.As(err, &syntax), errors.As(err, &pattern):
+	case errors.As(err, &usage), errors.As(err, &file), errors.As(err, &field), errors.As(err, &syntax), errors.As(err, &pattern), errors.As(err, &exists),
+		errors.Is(err, data.ErrTokenizer), errors.Is(err, data.ErrUnknownTask):
 		return exitUsage
 	}
 	return exitFailure

@@ -1,17 +1,24 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/euryale-ml/euryale/checkpoints"
 	"github.com/euryale-ml/euryale/layers/attention"
 )
 
 func patternCommand(a *app) *cobra.Command {
-	var length int
+	var (
+		length int
+		out    string
+	)
 	c := &cobra.Command{
 		Use:   "pattern SPEC",
 		Short: "Statistics and picture of an attention pattern",
@@ -27,16 +34,23 @@ a + b is the union, a & b the intersection, causal(a) drops later keys, heads(a;
 		Args: exactly(1, "the pattern, such as 'causal(band(255,0))'"),
 	}
 	c.Flags().IntVar(&length, "length", 1024, "positions of the sequence")
-	return command(c, func(_ context.Context, args []string) error { return a.pattern(args[0], length) })
+	c.Flags().StringVar(&out, "out", "", "draw it (.png, .svg) or write its mask (.safetensors)")
+	return command(c, func(_ context.Context, args []string) error { return a.pattern(args[0], length, out) })
 }
 
-func (a *app) pattern(spec string, length int) error {
+// maxMask bounds a dense mask, in bytes.
+const maxMask = 1 << 30
+
+func (a *app) pattern(spec string, length int, out string) error {
 	p, err := attention.Parse(spec)
 	if err != nil {
 		return err
 	}
 	if length < 1 {
 		return usagef("--length is %d: give at least 1", length)
+	}
+	if ext := strings.ToLower(filepath.Ext(out)); out != "" && ext != ".png" && ext != ".svg" && ext != ".safetensors" {
+		return usagef("--out %s: end it with .png, .svg or .safetensors", out)
 	}
 	s := attention.Measure(p, length)
 	a.out.event(s)
@@ -50,7 +64,37 @@ func (a *app) pattern(spec string, length int) error {
 	a.out.text("keys a query  %d to %d\n", s.MinRow, s.MaxRow)
 	a.out.text("longest path  %s\n", path)
 	a.out.text("spectral gap  %.4f\n", s.SpectralGap)
+	if out == "" {
+		return nil
+	}
+	file, err := drawn(p, length, strings.ToLower(filepath.Ext(out)))
+	if err != nil {
+		return fmt.Errorf("%s: %w", out, err)
+	}
+	if err := checkpoints.WriteFile(out, file); err != nil {
+		return err
+	}
+	a.out.text("written to    %s\n", out)
 	return nil
+}
+
+// drawn is the content of a picture or of a mask file.
+func drawn(p attention.Pattern, n int, ext string) ([]byte, error) {
+	var file bytes.Buffer
+	var err error
+	switch ext {
+	case ".png":
+		err = attention.WritePNG(&file, p, n)
+	case ".svg":
+		err = attention.WriteSVG(&file, p, n)
+	default:
+		if float64(p.Heads())*float64(n)*float64(n) > maxMask {
+			return nil, fmt.Errorf("a mask of %d heads and %d positions is larger than 1 GiB; give a smaller --length", p.Heads(), n)
+		}
+		mask := checkpoints.Tensor{Name: "mask", Shape: []int{p.Heads(), n, n}, Data: attention.Mask(p, p.Heads(), n)}
+		err = checkpoints.WriteSafetensors(&file, []checkpoints.Tensor{mask})
+	}
+	return file.Bytes(), err
 }
 
 func percent(x float64) string { return fmt.Sprintf("%.3g %%", 100*x) }

@@ -1,0 +1,513 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/euryale-ml/euryale/checkpoints"
+)
+
+// tiny makes a model of some thousand weights and a short training of it.
+var tiny = []string{
+	"--set", "model.hidden_size=24", "--set", "model.intermediate_size=40", "--set", "model.num_hidden_layers=2", "--set", "model.num_attention_heads=3",
+	"--set", `model.attention=[{"type":"band","window_left":6}]`, "--set", "model.max_position_embeddings=64",
+	"--set", "train.sequence_length=19", "--set", "train.batch_size=2", "--set", "train.steps=12", "--set", "train.save_every=4", "--set", "train.eval_every=5",
+	"--set", "train.warmup_steps=3",
+}
+
+// text writes a small corpus and returns its path.
+func text(t *testing.T) string {
+	t.Helper()
+	var b bytes.Buffer
+	for i := range 90 {
+		fmt.Fprintf(&b, "Line %d of the text, %d more to come.\n\n", i, 90-i)
+	}
+	path := filepath.Join(t.TempDir(), "lines.txt")
+	require.NoError(t, os.WriteFile(path, b.Bytes(), 0o644))
+	return path
+}
+
+// result is what one command line gave.
+type result struct {
+	code           int
+	stdout, stderr string
+}
+
+// euryale runs a command line within this process.
+func euryale(t *testing.T, args ...string) result {
+	t.Helper()
+	return euryaleIn(t, "", args...)
+}
+
+func euryaleIn(t *testing.T, input string, args ...string) result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	code := execute(t.Context(), args, strings.NewReader(input), &stdout, &stderr)
+	return result{code, stdout.String(), stderr.String()}
+}
+
+func (r result) ok(t *testing.T) result {
+	t.Helper()
+	require.Zero(t, r.code, r.stderr)
+	return r
+}
+
+// events decodes the lines of --json.
+func (r result) events(t *testing.T) []map[string]any {
+	t.Helper()
+	var all []map[string]any
+	for line := range strings.Lines(r.stdout) {
+		var e map[string]any
+		require.NoError(t, json.Unmarshal([]byte(line), &e), "%q", line)
+		all = append(all, e)
+	}
+	require.NotEmpty(t, all)
+	return all
+}
+
+// last is the last event, which must be "done".
+func (r result) last(t *testing.T) map[string]any {
+	t.Helper()
+	all := r.events(t)
+	require.Equal(t, "done", all[len(all)-1]["event"])
+	return all[len(all)-1]
+}
+
+func keys(m map[string]any) []string {
+	var all []string
+	for k := range m {
+		all = append(all, k)
+	}
+	return all
+}
+
+func fit(t *testing.T, more ...string) result {
+	t.Helper()
+	return euryale(t, append(append([]string{"fit", "--json"}, tiny...), more...)...)
+}
+
+// same requires that two checkpoints hold the same weights and moments, bit for bit.
+func same(t *testing.T, a, b string) {
+	t.Helper()
+	for _, name := range []string{"model.safetensors", "optimizer.safetensors"} {
+		x, err := os.ReadFile(filepath.Join(a, name))
+		require.NoError(t, err)
+		y, err := os.ReadFile(filepath.Join(b, name))
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(x, y), name)
+	}
+}
+
+func TestFitResumeAndUse(t *testing.T) {
+	corpus := text(t)
+	t.Chdir(t.TempDir())
+	r := fit(t, "--data", corpus).ok(t)
+	events := r.events(t)
+	require.ElementsMatch(t, []string{"event", "step", "loss", "lr", "grad_norm", "tokens_per_s"}, keys(events[0]))
+	counts := map[string]int{}
+	for _, e := range events {
+		counts[e["event"].(string)]++
+	}
+	require.Equal(t, map[string]int{"step": 12, "eval": 3, "done": 1}, counts, "evaluations after 5, 10 and at the end")
+	done := r.last(t)
+	for _, k := range []string{"steps", "val_loss", "val_bpb", "test_bpb", "checkpoint"} {
+		require.Contains(t, done, k)
+	}
+	whole := filepath.Join("runs", "lines")
+	require.Equal(t, filepath.Join(whole, "checkpoints", "step-00000012"), done["checkpoint"])
+	require.FileExists(t, filepath.Join(whole, "metrics.jsonl"))
+
+	// A run that stops in between and goes on gives the same weights.
+	r = fit(t, "--data", corpus, "--name", "parts", "--steps", "7").ok(t)
+	require.Equal(t, 7.0, r.last(t)["steps"])
+	parts := filepath.Join("runs", "parts")
+	r = euryale(t, "resume", parts, "--json").ok(t)
+	require.Equal(t, 12.0, r.last(t)["steps"])
+	same(t, filepath.Join(whole, "checkpoints", "step-00000012"), filepath.Join(parts, "checkpoints", "step-00000012"))
+	require.Equal(t, done["test_bpb"], r.last(t)["test_bpb"])
+	require.Equal(t, 12.0, euryale(t, "resume", parts, "--json").ok(t).last(t)["steps"], "a finished run ends with 0")
+	require.Equal(t, 14.0, euryale(t, "resume", parts, "--json", "--steps", "14").ok(t).last(t)["steps"])
+
+	// The same command takes a free name.
+	fit(t, "--data", corpus, "--steps", "1").ok(t)
+	require.DirExists(t, filepath.Join("runs", "lines-2"))
+
+	r = fit(t, "--data", corpus, "--run", whole)
+	require.Equal(t, 2, r.code)
+	require.Contains(t, r.stderr, "resume "+whole)
+
+	e := euryale(t, "eval", whole, "--json").ok(t).last(t)
+	require.ElementsMatch(t, []string{"event", "split", "loss", "bits_per_byte", "perplexity", "accuracy", "tokens", "checkpoint", "by_position"}, keys(e))
+	require.Equal(t, "test", e["split"])
+	v := euryale(t, "eval", whole, "--json", "--data", "val", "--set", "train.sequence_length=31").ok(t).last(t)
+	require.Equal(t, "val", v["split"])
+	all := euryale(t, "eval", whole, "--json", "--data", corpus).ok(t).last(t)
+	info, err := os.Stat(corpus)
+	require.NoError(t, err)
+	require.Equal(t, float64(info.Size()-1), all["tokens"], "every byte but the first is scored once")
+
+	// Fine-tuning starts from the weights.
+	r = fit(t, "--data", corpus, "--from", whole, "--name", "tuned", "--set", "train.lr=1e-9", "--steps", "1").ok(t)
+	require.InDelta(t, done["test_bpb"].(float64), r.last(t)["test_bpb"].(float64), 0.2)
+
+	list := euryale(t, "runs", "--json").ok(t).events(t)
+	require.Len(t, list, 4)
+	require.Contains(t, euryale(t, "runs").ok(t).stdout, whole)
+}
+
+func TestGenerate(t *testing.T) {
+	corpus := text(t)
+	t.Chdir(t.TempDir())
+	fit(t, "--data", corpus, "--run", "r").ok(t)
+	one := euryale(t, "generate", "r", "--prompt", "Line", "--max-new-tokens", "23", "--json").ok(t)
+	require.Equal(t, 23.0, one.last(t)["tokens"])
+	again := euryaleIn(t, "Line", "generate", "r", "--prompt", "-", "--max-new-tokens", "23", "--json").ok(t)
+	require.Equal(t, one.last(t)["text"], again.last(t)["text"], "the same seed")
+	other := euryale(t, "generate", "r", "--prompt", "Line", "--max-new-tokens", "23", "--json", "--seed", "7").ok(t)
+	require.NotEqual(t, one.last(t)["text"], other.last(t)["text"])
+	require.True(t, strings.HasPrefix(euryale(t, "generate", "r", "--prompt", "Line").ok(t).stdout, "Line"))
+	require.Equal(t, 61.0, euryale(t, "generate", "r", "--prompt", "Line", "--json", "--temperature", "0").ok(t).last(t)["tokens"],
+		"64 positions: 4 of the prompt and 60 that are read back")
+	for _, bad := range [][]string{{"--temperature", "-1"}, {"--top-p", "2"}, {"--top-k", "-1"}, {"--max-new-tokens", "0"}, {"--prompt", ""}, {"--prompt", strings.Repeat("x", 65)}} {
+		require.Equal(t, 2, euryale(t, append([]string{"generate", "r"}, bad...)...).code, "%v", bad)
+	}
+}
+
+func TestPredictAndVerify(t *testing.T) {
+	corpus := text(t)
+	t.Chdir(t.TempDir())
+	fit(t, "--data", corpus, "--run", "r").ok(t)
+	require.NoError(t, os.WriteFile("in.jsonl", []byte("{\"text\":\"Line 5 of\"}\n{\"text\":\"more\"}\n"), 0o644))
+	euryale(t, "predict", "r", "--input", "in.jsonl", "--output", "out.safetensors", "--json").ok(t)
+	s, err := checkpoints.OpenSafetensors("out.safetensors")
+	require.NoError(t, err)
+	info, ok := s.Info("out/logits")
+	require.True(t, ok)
+	require.Equal(t, []int{2, 9, 256}, info.Shape)
+	require.NoError(t, s.Close())
+
+	// The outputs verify the model that made them, and no other.
+	r := euryale(t, "verify", "r", "--reference", "out.safetensors", "--json").ok(t)
+	require.Equal(t, true, r.last(t)["ok"])
+	require.ElementsMatch(t, []string{"name", "max_abs", "max_rel", "ok"}, keys(r.events(t)[0]))
+	euryale(t, "verify", "r", "--reference", "out.safetensors", "--float64").ok(t)
+	r = euryale(t, "verify", filepath.Join("r", "checkpoints", "step-00000008"), "--reference", "out.safetensors", "--json")
+	require.Equal(t, 1, r.code)
+	require.Contains(t, r.stdout, `"ok":false`)
+
+	euryale(t, "predict", "r", "--input", "out.safetensors", "--output", "again.safetensors").ok(t)
+	a, err := os.ReadFile("out.safetensors")
+	require.NoError(t, err)
+	b, err := os.ReadFile("again.safetensors")
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(a, b), "what predict wrote is an input, and gives the same")
+}
+
+func TestInspect(t *testing.T) {
+	corpus := text(t)
+	t.Chdir(t.TempDir())
+	fit(t, "--data", corpus, "--run", "r").ok(t)
+	done := euryale(t, "inspect", "r", "--check", "--json").ok(t).last(t)
+	require.Equal(t, "run", done["kind"])
+	require.Equal(t, true, done["ok"])
+	last := filepath.Join("r", "checkpoints", "step-00000012")
+	require.Equal(t, "checkpoint", euryale(t, "inspect", last, "--json").ok(t).last(t)["kind"])
+	weights := filepath.Join(last, "model.safetensors")
+	require.Equal(t, "safetensors", euryale(t, "inspect", weights, "--check", "--json").ok(t).last(t)["kind"])
+
+	// One bit.
+	b, err := os.ReadFile(weights)
+	require.NoError(t, err)
+	b[len(b)-5] ^= 4
+	require.NoError(t, os.WriteFile(weights, b, 0o644))
+	r := euryale(t, "inspect", "r", "--check", "--json")
+	require.Equal(t, 1, r.code)
+	require.Contains(t, r.stderr, "step-00000012")
+	require.Equal(t, 1, euryale(t, "eval", last).code)
+	r = euryale(t, "resume", "r", "--json").ok(t)
+	require.Contains(t, r.stderr, "step-00000012", "what was passed over is named")
+	require.Equal(t, 9.0, r.events(t)[0]["step"], "from the checkpoint before")
+	euryale(t, "inspect", "r", "--check").ok(t)
+}
+
+func TestDryRunWritesNothing(t *testing.T) {
+	corpus := text(t)
+	t.Chdir(t.TempDir())
+	done := fit(t, "--data", corpus, "--dry-run").ok(t).last(t)
+	for _, k := range []string{"parameters", "flops_per_step", "planned_peak_bytes", "holding"} {
+		require.NotEmpty(t, done[k], k)
+	}
+	entries, err := os.ReadDir(".")
+	require.NoError(t, err)
+	require.Empty(t, entries)
+}
+
+func TestConfigFile(t *testing.T) {
+	corpus := text(t)
+	t.Chdir(t.TempDir())
+	require.NoError(t, os.WriteFile("job.json", fmt.Appendf(nil, `{"model": {"model_type": "decoder", "vocab_size": 256, "hidden_size": 24,
+		"intermediate_size": 40, "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 32, "attention": [{"type": "full"}]},
+		"train": {"steps": 2, "sequence_length": 17}, "data": {"path": %q}}`, corpus), 0o644))
+	euryale(t, "fit", "--config", "job.json").ok(t)
+	var j struct {
+		Train struct {
+			Steps int     `json:"steps"`
+			LR    float64 `json:"lr"`
+		} `json:"train"`
+	}
+	b, err := os.ReadFile("runs/job/config.json")
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(b, &j))
+	require.Equal(t, 2, j.Train.Steps)
+	require.Equal(t, 2e-3, j.Train.LR, "what the file leaves out has its default")
+	euryale(t, "fit", "--config", "runs/job/config.json", "--name", "copy").ok(t)
+	same(t, "runs/job/checkpoints/step-00000002", "runs/copy/checkpoints/step-00000002")
+}
+
+func TestBadInput(t *testing.T) {
+	corpus := text(t)
+	dir := t.TempDir()
+	t.Chdir(dir)
+	write := func(name, content string) string {
+		require.NoError(t, os.WriteFile(name, []byte(content), 0o644))
+		return name
+	}
+	fit(t, "--data", corpus, "--run", "r", "--steps", "1").ok(t)
+	before := tree(t, dir)
+	bad := t.TempDir()
+	file := func(name, content string) string { return write(filepath.Join(bad, name), content) }
+	set := func(s string) []string {
+		return append(append([]string{"fit", "--data", corpus}, tiny...), "--set", s)
+	}
+	for _, c := range []struct {
+		args []string
+		code int
+		want []string
+	}{
+		{[]string{"fitt"}, 2, []string{"fitt", "did you mean fit"}},
+		{[]string{"fit", "--stesp", "3"}, 2, []string{"--stesp", "--steps"}},
+		{[]string{"fit", "--steps", "many"}, 2, []string{"--steps", "many"}},
+		{[]string{"fit", "--steps", "-1"}, 2, []string{"--steps is -1"}},
+		{[]string{"fit", "extra"}, 2, []string{"extra"}},
+		{[]string{"resume"}, 2, []string{"resume wants a run folder"}},
+		{[]string{"resume", "nowhere"}, 2, []string{"nowhere"}},
+		{[]string{"eval", "nowhere"}, 1, []string{"nowhere", "no such folder"}},
+		{[]string{"eval", "r", "--data", "nowhere.txt"}, 1, []string{"nowhere.txt", "no such file"}},
+		{[]string{"inspect", "nowhere"}, 1, []string{"nowhere"}},
+		{[]string{"verify", "r"}, 2, []string{"--reference"}},
+		{[]string{"verify", "r", "--reference", "nowhere.safetensors"}, 1, []string{"nowhere.safetensors"}},
+		{[]string{"predict", "r", "--input", corpus}, 2, []string{"--output"}},
+		{[]string{"predict", "r", "--input", corpus, "--output", "x.safetensors"}, 1, []string{"positions"}},
+		{[]string{"pattern", "causal(bnad(1,2))"}, 2, []string{"band", "column 8"}},
+		{[]string{"pattern", "full", "--length", "0"}, 2, []string{"--length is 0"}},
+		{[]string{"pattern", "full", "--length", "8", "--out", "x.gif"}, 2, []string{"x.gif", ".png"}},
+		{[]string{"bench", "--variant", "bandd"}, 2, []string{"bandd", "dense"}},
+		{[]string{"bench", "--length", "0"}, 2, []string{"--length is 0"}},
+		{[]string{"fit", "--data", "nowhere.txt"}, 1, []string{"nowhere.txt"}},
+		{[]string{"fit", "--data", file("empty.txt", "")}, 1, []string{"empty"}},
+		{[]string{"fit", "--data", file("short.txt", "A short text.\n\nWith two paragraphs of some words each, and a third.\n\nHere it is.\n")}, 1, []string{"short.txt", "sequence_length"}},
+		{[]string{"fit", "--data", file("binary.txt", "a\x00b")}, 1, []string{"binary"}},
+		{[]string{"fit", "--data", file("torn.jsonl", "{\"text\":\"a\"}\n{\"te")}, 1, []string{"torn.jsonl:2"}},
+		{[]string{"fit", "--data", "task:parity"}, 2, []string{"task:parity"}},
+		{set("train.learning_rate=1"), 2, []string{"train.learning_rate", "unknown key"}},
+		{set("train.step=1"), 2, []string{`"train.steps"`}},
+		{set("train.lr=fast"), 2, []string{"train.lr", `"fast"`}},
+		{set("train.lr"), 2, []string{"path=value"}},
+		{set("model.hiden_size=8"), 2, []string{"model.hiden_size", "hidden_size"}},
+		{set("model.num_attention_heads=5"), 2, []string{"model.num_attention_heads"}},
+		{set(`model.attention=[{"type":"band","window_left":-1}]`), 2, []string{"window_left", "-1"}},
+		{set("model.model_type=decodr"), 2, []string{"decodr", "decoder"}},
+		{set("train.sequence_length=99"), 2, []string{"train.sequence_length", "64"}},
+		{set("data.tokenizer=bpe"), 2, []string{"bpe", "bytes"}},
+		{[]string{"fit", "--config", file("torn.json", "{\"train\": {\"lr\": 1e-3,\n  \"steps\"")}, 2, []string{"torn.json", "line 2"}},
+		{[]string{"fit", "--config", file("many.json", `{"train": {"lr": "x", "stpes": 3, "seed": -1}, "modle": {}}`)}, 2, []string{"4 faults", "train.lr", "train.stpes", "train.seed", "modle"}},
+		{[]string{"fit", "--config", file("two.json", `{"train": {"lr": -1, "batch_size": 0}}`)}, 2, []string{"train.lr", "train.batch_size"}},
+		{[]string{"fit", "--config", "nowhere.json"}, 2, []string{"nowhere.json"}},
+		{[]string{"fit", "--from", "nowhere"}, 1, []string{"nowhere"}},
+		{[]string{"fit", "--run", "a", "--name", "b"}, 2, []string{"--run", "--name"}},
+	} {
+		name := strings.Join(c.args, " ")
+		r := euryale(t, c.args...)
+		require.Equal(t, c.code, r.code, "%s: %s", name, r.stderr)
+		for _, w := range c.want {
+			require.Contains(t, r.stderr, w, name)
+		}
+		require.True(t, strings.HasPrefix(r.stderr, "error: "), name)
+		if !strings.Contains(r.stderr, " faults\n") {
+			require.Equal(t, 1, strings.Count(r.stderr, "\n"), "%s: one line: %s", name, r.stderr)
+		}
+		require.Empty(t, r.stdout, name)
+	}
+	require.Equal(t, before, tree(t, dir), "nothing was written")
+}
+
+// tree lists all files below a folder with their sizes.
+func tree(t *testing.T, dir string) map[string]int64 {
+	t.Helper()
+	all := map[string]int64{}
+	require.NoError(t, filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
+		if err == nil && info.Mode().IsRegular() {
+			all[path] = info.Size()
+		}
+		return err
+	}))
+	return all
+}
+
+func TestDivergence(t *testing.T) {
+	corpus := text(t)
+	t.Chdir(t.TempDir())
+	r := fit(t, "--data", corpus, "--run", "r", "--set", "train.lr=1e38", "--set", "train.grad_clip=0")
+	require.Equal(t, 3, r.code, r.stderr)
+	require.Contains(t, r.stderr, "diverged at step")
+}
+
+func TestPattern(t *testing.T) {
+	t.Chdir(t.TempDir())
+	e := euryale(t, "pattern", "causal(band(7,0))", "--length", "64", "--json").ok(t).events(t)
+	require.ElementsMatch(t, []string{"length", "nodes", "nnz", "density", "min_row", "max_row", "max_path", "spectral_gap"}, keys(e[0]))
+	require.Equal(t, 484.0, e[0]["nnz"])
+	require.Equal(t, 9.0, e[0]["max_path"])
+	require.Nil(t, euryale(t, "pattern", "blocks(8)", "--length", "64", "--json").ok(t).events(t)[0]["max_path"])
+	for _, name := range []string{"p.png", "p.svg", "p.safetensors"} {
+		euryale(t, "pattern", "heads(band(1,2); full)", "--length", "13", "--out", name).ok(t)
+	}
+	s, err := checkpoints.OpenSafetensors("p.safetensors")
+	require.NoError(t, err)
+	info, _ := s.Info("mask")
+	require.Equal(t, []int{2, 13, 13}, info.Shape)
+	require.Equal(t, checkpoints.U8, info.Dtype)
+	require.NoError(t, s.Close())
+}
+
+func TestBench(t *testing.T) {
+	r := euryale(t, "bench", "--variant", "dense", "--length", "37", "--steps", "1", "--json", "--set", "model.num_hidden_layers=1", "--set", "model.hidden_size=32").ok(t)
+	e := r.events(t)[0]
+	require.ElementsMatch(t, []string{"variant", "impl", "T", "time_s_min", "time_s_med", "peak_mb", "tokens_per_s"}, keys(e))
+	require.Equal(t, []any{"dense", "euryale", 37.0}, []any{e["variant"], e["impl"], e["T"]})
+}
+
+func TestDoctorAndOthers(t *testing.T) {
+	done := euryale(t, "doctor", "--json").ok(t).last(t)
+	require.NotEmpty(t, done["kernel_set"])
+	require.Contains(t, euryale(t, "--version").ok(t).stdout, "euryale ")
+	require.Contains(t, euryale(t, "completion", "bash").ok(t).stdout, "complete")
+	help := euryale(t, "--help").ok(t).stdout
+	for _, c := range []string{"fit", "resume", "eval", "generate", "bench", "pattern", "runs", "inspect", "verify", "predict", "doctor", "completion"} {
+		require.Contains(t, help, "\n  "+c+" ")
+	}
+	t.Chdir(t.TempDir())
+	require.Contains(t, euryale(t, "runs").ok(t).stdout, "no runs yet")
+}
+
+// binary builds the program once.
+func binary(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "euryale")
+	if runtime.GOOS == "windows" {
+		t.Skip("signals are those of Unix")
+	}
+	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
+	require.NoError(t, err, string(out))
+	return path
+}
+
+// start runs the program and waits until it has done some steps.
+func start(t *testing.T, program string, args ...string) (*exec.Cmd, *bytes.Buffer, *json.Decoder) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	c := exec.CommandContext(ctx, program, args...)
+	var stderr bytes.Buffer
+	c.Stderr = &stderr
+	out, err := c.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, c.Start())
+	d := json.NewDecoder(out)
+	for step := 0.0; step < 6; {
+		var e map[string]any
+		require.NoError(t, d.Decode(&e), stderr.String())
+		if e["event"] == "step" {
+			step = e["step"].(float64)
+		}
+	}
+	return c, &stderr, d
+}
+
+// drain reads the rest of the events and returns the last.
+func drain(d *json.Decoder) map[string]any {
+	var last map[string]any
+	for {
+		var e map[string]any
+		if d.Decode(&e) != nil {
+			return last
+		}
+		last = e
+	}
+}
+
+func TestSignals(t *testing.T) {
+	corpus := text(t)
+	program := binary(t)
+	t.Chdir(t.TempDir())
+	long := append(append([]string{"fit", "--json", "--data", corpus}, tiny...), "--set", "train.steps=100000", "--set", "train.eval_every=0", "--set", "train.save_every=3")
+	fit(t, "--data", corpus, "--run", "whole", "--set", "train.steps=100000", "--set", "train.eval_every=0", "--set", "train.save_every=0", "--set", "train.save_total_limit=1000", "--steps", "6")
+	for sig, code := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143, syscall.SIGKILL: -1} {
+		run := fmt.Sprint("r", int(sig))
+		c, stderr, d := start(t, program, append(long, "--run", run)...)
+		if sig == syscall.SIGINT { // while it runs, the folder is its own
+			r := euryale(t, "resume", run)
+			require.Equal(t, 1, r.code)
+			require.Contains(t, r.stderr, "in use")
+		}
+		require.NoError(t, c.Process.Signal(sig))
+		last := drain(d)
+		_ = c.Wait()
+		require.Equal(t, code, c.ProcessState.ExitCode(), stderr.String())
+		if sig != syscall.SIGKILL {
+			require.Contains(t, stderr.String(), "resume "+run)
+			require.Equal(t, "error", last["event"])
+		}
+		euryale(t, "inspect", run, "--check").ok(t)
+		r := euryale(t, "resume", run, "--json", "--steps", "1").ok(t)
+		at := int(r.last(t)["steps"].(float64))
+		require.GreaterOrEqual(t, at, 3)
+		// The same as a run that was never stopped.
+		target := fmt.Sprint(at + 2)
+		euryale(t, "resume", run, "--json", "--steps", target).ok(t)
+		euryale(t, "resume", "whole", "--json", "--steps", target)
+		if dir := checkpoints.StepDir("whole/checkpoints", at+2); exists(dir) {
+			same(t, dir, checkpoints.StepDir(run+"/checkpoints", at+2))
+		}
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+func TestSecondSignalLeavesAtOnce(t *testing.T) {
+	corpus := text(t)
+	program := binary(t)
+	t.Chdir(t.TempDir())
+	c, _, d := start(t, program, append(append([]string{"fit", "--json", "--data", corpus, "--run", "r"}, tiny...), "--set", "train.steps=100000")...)
+	require.NoError(t, c.Process.Signal(syscall.SIGINT))
+	_ = c.Process.Signal(syscall.SIGINT)
+	drain(d)
+	_ = c.Wait()
+	require.Equal(t, 130, c.ProcessState.ExitCode())
+	euryale(t, "inspect", "r", "--check").ok(t)
+}
