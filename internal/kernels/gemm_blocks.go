@@ -176,7 +176,7 @@ func (j *gemmJob[F]) compute(worker, b, t int) {
 	}
 	add := j.accumulate || pc > 0
 	if p.packB {
-		j.strips(worker, rows, kc, x, j.packedB[b&1], nc, j0, j1, j.c[i0*j.ldc+jc:], j.ldc, add)
+		j.strips(worker, rows, kc, x, j.packedB[b&1], nc, j0, j1, j.c[i0*j.ldc+jc:], j.ldc, add, nil)
 	} else {
 		j.direct(worker, rows, kc, x, j.b[pc*j.ldb:], j0, j1, j.c[i0*j.ldc:], add)
 	}
@@ -191,8 +191,8 @@ type operand[F Float] struct {
 	rs, cs, step, next int
 }
 
-// strips computes columns j0..j1 of C from packed B of nc columns.
-func (j *gemmJob[F]) strips(worker, rows, kc int, x operand[F], b []F, nc, j0, j1 int, c []F, ldc int, add bool) {
+// strips computes columns j0..j1 of C from packed B of nc columns. ahead may be nil.
+func (j *gemmJob[F]) strips(worker, rows, kc int, x operand[F], b []F, nc, j0, j1 int, c []F, ldc int, add bool, ahead *lookahead[F]) {
 	acc := flag(add)
 	for col := j0; col < j1; {
 		width, strip := j.kg.panel(nc - col)
@@ -201,6 +201,12 @@ func (j *gemmJob[F]) strips(worker, rows, kc int, x operand[F], b []F, nc, j0, j
 			return
 		}
 		for i, s := 0, 0; i < rows; i, s = i+x.step, s+x.next {
+			if ahead != nil && width == j.kg.nr {
+				if p, lines, jump := ahead.next(kc / 2); p != nil {
+					j.kg.stripAhead(min(x.step, rows-i), kc, &x.data[s], x.rs, x.cs, &b[col*kc], width, &c[i*ldc+col], ldc, acc, p, lines, jump)
+					continue
+				}
+			}
 			strip(min(x.step, rows-i), kc, &x.data[s], x.rs, x.cs, &b[col*kc], width, &c[i*ldc+col], ldc, acc)
 		}
 		col += width

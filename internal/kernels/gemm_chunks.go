@@ -1,5 +1,7 @@
 package kernels
 
+import "unsafe"
+
 // gemmChunkPlan cuts k of a weight gradient.
 type gemmChunkPlan struct {
 	depth, count int // of a chunk
@@ -14,7 +16,6 @@ const (
 	chunkArea  = 1 << 19 // largest C: the partial ones are summed
 	chunkRows  = 528     // of a task: 44 panels
 	chunkCols  = 512
-	chunkBlock = 256  // depth of a packed block: what a task packs and its C stay in the level 2 cache
 	sumCols    = 4096 // elements of C summed by one task
 )
 
@@ -61,7 +62,7 @@ func (j *gemmJob[F]) chunkProduct(worker, task int) {
 	}
 	k1 := min(j.k, (g+1)*p.depth)
 	depth := k1 - g*p.depth
-	kb := roundUp(ceilDiv(depth, ceilDiv(depth, chunkBlock)), 16)
+	kb := roundUp(ceilDiv(depth, ceilDiv(depth, j.kg.kcLong)), 16)
 	s.a = growTo(s.a, ceilDiv(rows, panelA)*panelStride(kb))
 	s.b = growTo(s.b, roundUp(cols, 16)*kb)
 	for pc := g * p.depth; pc < k1; pc += kb {
@@ -77,7 +78,14 @@ func (j *gemmJob[F]) chunkProduct(worker, task int) {
 			j.kg.transposeB(kc, cols, 0, cols, j.b[j0*j.ldb+pc:], j.ldb, s.b)
 		}
 		x := operand[F]{data: s.a, rs: 1, cs: panelA, step: panelA, next: panelStride(kc)}
-		j.strips(worker, rows, kc, x, s.b, cols, 0, cols, dst, ld, add)
+		next := lookahead[F]{}
+		if n := min(kb, k1-pc-kc); n > 0 {
+			next.fetch(j.a[(pc+kc)*j.lda+i0:], j.lda, n, rows)
+			if !j.transB {
+				next.fetch(j.b[(pc+kc)*j.ldb+j0:], j.ldb, n, cols)
+			}
+		}
+		j.strips(worker, rows, kc, x, s.b, cols, 0, cols, dst, ld, add, &next)
 		add = true
 	}
 }
@@ -94,4 +102,33 @@ func (j *gemmJob[F]) chunkSum(task int) {
 		}
 	}
 	j.finish(i0, i1, 0, j.n)
+}
+
+// lookahead is the operands of the next block, which is fetched while this one is computed: packing it would wait for memory.
+type lookahead[F Float] struct {
+	block [2]struct {
+		x              []F
+		ld, rows, cols int
+	}
+	n, at, row int // blocks; the block and the row that the next call fetches
+}
+
+func (l *lookahead[F]) fetch(x []F, ld, rows, cols int) {
+	b := &l.block[l.n]
+	b.x, b.ld, b.rows, b.cols = x, ld, rows, cols
+	l.n++
+}
+
+// next returns what a call of stripAhead with room for so many lines fetches; nil when there is nothing left.
+func (l *lookahead[F]) next(room int) (p *F, lines, jump int) {
+	if l.at == l.n {
+		return nil, 0, 0
+	}
+	b, size := &l.block[l.at], int(unsafe.Sizeof(F(0)))
+	p, lines = &b.x[l.row*b.ld], ceilDiv(b.cols*size, 64)
+	jump = b.ld*size - lines*64
+	if l.row += max(1, room/lines); l.row >= b.rows {
+		l.at, l.row = l.at+1, 0
+	}
+	return p, lines, jump
 }

@@ -5,8 +5,9 @@ import "unsafe"
 // gemmGeneric is the plain Go form of the kernels, the oracle of the others.
 func gemmGeneric[F Float]() gemmKernels[F] {
 	return gemmKernels[F]{
-		nr: 16, kc: 256, mc: 96, nb: 256, keepB: 1 << 16,
+		nr: 16, kc: 256, kcLong: 256, mc: 96, nb: 256, keepB: 1 << 16,
 		strips:     [5]stripFn[F]{1: strip16Go[F]},
+		stripAhead: stripAheadGo[F],
 		packRows:   packRowsGo[F],
 		packT16:    packT16Go[F],
 		packRows12: packRows12Go[F],
@@ -43,6 +44,10 @@ func strip16Go[F Float](m, k int, a *F, rsa, csa int, b *F, ldb int, c *F, ldc i
 			copy(r1, s[4:])
 		}
 	}
+}
+
+func stripAheadGo[F Float](m, k int, a *F, rsa, csa int, b *F, ldb int, c *F, ldc int, accum int, _ *F, _, _ int) {
+	strip16Go(m, k, a, rsa, csa, b, ldb, c, ldc, accum)
 }
 
 func dot2x4[F Float](k int, a0, a1 []F, csa int, b []F, ldb int) [8]F {

@@ -13,10 +13,12 @@ func init() { parts["gemm"] = gemm }
 func gemm() {
 	if w.wide {
 		strip("strip64", stripShape{vectors: 4, rows: []int{6, 4, 2, 1}, prefetch: true})
+		strip("stripAhead64", stripShape{vectors: 4, rows: []int{6, 4, 2, 1}, prefetch: true, ahead: true})
 		strip("strip32", stripShape{vectors: 2, rows: []int{14, 8, 4, 2, 1}, twice: 16})
 		strip("strip16", stripShape{vectors: 1, rows: []int{12, 8, 4, 2, 1}, twice: 16})
 	} else {
 		strip("strip16", stripShape{vectors: 2, rows: []int{6, 4, 2, 1}})
+		strip("stripAhead16", stripShape{vectors: 2, rows: []int{6, 4, 2, 1}, ahead: true})
 	}
 	packRows()
 	packRows12()
@@ -31,13 +33,18 @@ type stripShape struct {
 	rows     []int // row counts of the blocks, falling; the first loops
 	twice    int   // this many rows are done as two of the second block (0: never)
 	prefetch bool  // fetch C before the k loop
+	ahead    bool  // fetch one line of other memory for every `unroll` of k: it comes in while this is computed
 }
 
 const unroll = 4
 
 // strip: C[m x n] (+)= A[m x k](rsa,csa) * B[k x n](ldb), n = vectors * lanes.
 func strip(name string, s stripShape) {
-	text(name, "func(m, k int, a *float32, rsa, csa int, b *float32, ldb int, c *float32, ldc int, accum int)")
+	sig := "func(m, k int, a *float32, rsa, csa int, b *float32, ldb int, c *float32, ldc int, accum int"
+	if s.ahead {
+		sig += ", ahead *float32, lines, jump int"
+	}
+	text(name, sig+")")
 	g := stripRegs{m: GP64(), a: GP64(), rs: GP64(), cs: GP64(), ldb: GP64(), c: GP64(), ldc: GP64(), b: GP64(), k: GP64()}
 	Load(Param("m"), g.m)
 	Load(Param("a"), g.a)
@@ -48,6 +55,11 @@ func strip(name string, s stripShape) {
 	Load(Param("ldc"), g.ldc)
 	for _, r := range []Register{g.rs, g.cs, g.ldb, g.ldc} {
 		SHLQ(U8(2), r)
+	}
+	if s.ahead {
+		g.ahead, g.lines = GP64(), GP64()
+		Load(Param("ahead"), g.ahead)
+		Load(Param("lines"), g.lines)
 	}
 	for i := 0; i*3 < s.rows[0]; i++ {
 		g.base = append(g.base, GP64())
@@ -74,6 +86,7 @@ func strip(name string, s stripShape) {
 type stripRegs struct {
 	m, a, rs, cs, ldb, c, ldc, b, k GPVirtual
 	base                            []GPVirtual // of every third row of A
+	ahead, lines                    GPVirtual
 }
 
 // stripBlock does `rows` rows of C and moves a, c and m past them.
@@ -142,6 +155,19 @@ func stripBlock(g stripRegs, s stripShape, rows int, tag string) {
 	SUBQ(Imm(unroll), g.k)
 	JLT(LabelRef("tail" + tag))
 	Label("k" + tag)
+	if s.ahead {
+		PREFETCHT1(Mem{Base: g.ahead})
+		ADDQ(Imm(64), g.ahead)
+		DECQ(g.lines)
+		JNZ(LabelRef("row" + tag))
+		jump, err := Param("jump").Resolve()
+		if err != nil {
+			panic(err)
+		}
+		ADDQ(jump.Addr, g.ahead)
+		Load(Param("lines"), g.lines)
+		Label("row" + tag)
+	}
 	for range unroll {
 		step()
 	}
