@@ -309,7 +309,7 @@ func TestBadInput(t *testing.T) {
 		{[]string{"verify", "r"}, 2, []string{"--reference"}},
 		{[]string{"verify", "r", "--reference", "nowhere.safetensors"}, 1, []string{"nowhere.safetensors"}},
 		{[]string{"predict", "r", "--input", corpus}, 2, []string{"--output"}},
-		{[]string{"predict", "r", "--input", corpus, "--output", "x.safetensors"}, 1, []string{"positions"}},
+		{[]string{"predict", "r", "--input", "nowhere.txt", "--output", "x.safetensors"}, 1, []string{"nowhere.txt"}},
 		{[]string{"pattern", "causal(bnad(1,2))"}, 2, []string{"band", "column 8"}},
 		{[]string{"pattern", "full", "--length", "0"}, 2, []string{"--length is 0"}},
 		{[]string{"pattern", "full", "--length", "8", "--out", "x.gif"}, 2, []string{"x.gif", ".png"}},

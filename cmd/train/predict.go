@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -12,31 +13,37 @@ import (
 
 	"github.com/euryale-ml/euryale/checkpoints"
 	"github.com/euryale-ml/euryale/data"
+	"github.com/euryale-ml/euryale/internal/testkit/golden"
 )
 
 func predictCommand(a *app) *cobra.Command {
 	var (
 		input, output string
+		hidden        bool
 		sets          []string
 	)
 	c := &cobra.Command{
 		Use:   "predict MODEL --input F --output F.safetensors",
 		Short: "Write a model's outputs for given inputs into a file",
-		Long: `Predict runs a model and writes its outputs: out/logits [B,T,V] and out/hidden_states.0 (embeddings) to .L (after the last layer and norm),
-with in/input_ids and in/attention_mask beside them.
+		Long: `Predict runs a model and writes its outputs: out/logits [B,T,V], with labels out/loss, and with --hidden-states
+out/hidden_states.0 (embeddings) to .L (after the last layer and norm). The inputs stand beside them as in/*, so that verify reads the file.
 
-The input is text (one sequence), .jsonl with a field "text" (one sequence a line, padded), or .safetensors with in/input_ids [B,T] and,
-for padding on the right, in/attention_mask.`,
+The input is text or .jsonl with a field "text", of which each document is cut into windows as long as the model has positions,
+padded on the right; or .safetensors with in/input_ids [B,T] and, as far as they are there, in/attention_mask and in/labels
+(as Hugging Face has them: the tokens themselves, -100 for none).`,
 		Example: examples("predict runs/default --input a.txt --output a.safetensors", "of a text"),
 		Args:    exactly(1, "a model: a model folder, a run or a checkpoint"),
 	}
 	c.Flags().StringVar(&input, "input", "", "text, .jsonl or .safetensors")
 	c.Flags().StringVar(&output, "output", "", "file to write, .safetensors")
+	c.Flags().BoolVar(&hidden, "hidden-states", false, "write the state after each layer, too")
 	addSet(c, &sets)
-	return command(c, func(_ context.Context, args []string) error { return a.predict(args[0], input, output, sets) })
+	return command(c, func(ctx context.Context, args []string) error {
+		return a.predict(ctx, args[0], input, output, hidden, sets)
+	})
 }
 
-func (a *app) predict(path, input, output string, sets []string) error {
+func (a *app) predict(ctx context.Context, path, input, output string, hidden bool, sets []string) error {
 	switch {
 	case input == "":
 		return usagef("predict wants --input: text, .jsonl or .safetensors")
@@ -47,32 +54,22 @@ func (a *app) predict(path, input, output string, sets []string) error {
 	if err != nil {
 		return err
 	}
-	p, err := l.pass(input)
+	batch, err := l.batch(input)
 	if err != nil {
 		return err
 	}
-	if err := p.check(l.model); err != nil {
+	out, err := a.outputs(ctx, l, batch, hidden)
+	if err != nil {
 		return fmt.Errorf("%s: %w", input, err)
 	}
-	p.targets = nil // outputs only
-	r, err := p.run(l.model, l.params)
+	tensors := append(inputs(batch), out...)
+	slices.SortFunc(tensors, func(x, y checkpoints.Tensor) int { return strings.Compare(x.Name, y.Name) })
+	size, err := checkpoints.SafetensorsSize(tensors)
 	if err != nil {
 		return err
 	}
-	mask := make([]int32, p.B*p.T)
-	for i := range mask {
-		if p.lens == nil || i%p.T < int(p.lens[i/p.T]) {
-			mask[i] = 1
-		}
-	}
-	shape := []int{p.B, p.T}
-	tensors := []checkpoints.Tensor{{Name: "in/input_ids", Shape: shape, Data: p.ids}, {Name: "in/attention_mask", Shape: shape, Data: mask}}
-	for name, v := range r.out {
-		tensors = append(tensors, checkpoints.Tensor{Name: "out/" + name, Shape: v.Shape(), Data: v.Data()})
-	}
-	slices.SortFunc(tensors, func(x, y checkpoints.Tensor) int { return strings.Compare(x.Name, y.Name) })
-	var file bytes.Buffer
-	if err := checkpoints.WriteSafetensors(&file, tensors); err != nil {
+	file := bytes.NewBuffer(make([]byte, 0, size))
+	if err := checkpoints.WriteSafetensors(file, tensors); err != nil {
 		return err
 	}
 	if err := checkpoints.WriteFile(output, file.Bytes()); err != nil {
@@ -82,40 +79,126 @@ func (a *app) predict(path, input, output string, sets []string) error {
 		a.out.event(map[string]any{"event": "tensor", "name": t.Name, "shape": append([]int{}, t.Shape...)})
 		a.out.text("%-24s %v\n", t.Name, t.Shape)
 	}
-	a.out.event(map[string]any{"event": "done", "output": output, "sequences": p.B, "length": p.T})
+	a.out.event(map[string]any{"event": "done", "output": output, "sequences": batch.B, "length": batch.T})
 	a.out.text("written to %s\n", output)
 	return nil
 }
 
-// pass reads the inputs of predict.
-func (l *loaded) pass(input string) (*pass, error) {
-	if strings.HasSuffix(input, ".safetensors") {
-		s, err := checkpoints.OpenSafetensors(input)
+// tokensAtOnce bounds how much of a batch goes through the graph together: rows do not depend on each other.
+const tokensAtOnce = 1 << 14
+
+// outputs runs a batch, some rows at a time. The loss is that of all rows together, so with labels they stay together.
+func (a *app) outputs(ctx context.Context, l *loaded, in golden.Batch, hidden bool) ([]checkpoints.Tensor, error) {
+	rows := max(1, tokensAtOnce/in.T)
+	if in.Labels != nil {
+		rows = in.B
+	}
+	all := map[string][]float32{}
+	p := a.out.startProgress("sequence", 0, in.B)
+	defer a.out.endProgress()
+	for b := 0; b < in.B; b += rows {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		part := in.Rows(b, min(b+rows, in.B))
+		got, err := golden.Run(l.model, l.params, part, false)
 		if err != nil {
 			return nil, err
 		}
-		p, err := passOf(fromFile(s, "in/"))
-		if err != nil {
-			err = fmt.Errorf("%s: in/: %w", input, err)
+		for name, v := range got.Out {
+			if name == "logits" || name == "loss" || hidden && strings.HasPrefix(name, "hidden_states.") {
+				all[name] = append(all[name], v.([]float32)...)
+			}
 		}
-		return p, errors.Join(err, s.Close())
+		p.update(b+part.B, "")
+	}
+	var tensors []checkpoints.Tensor
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		x := all[name]
+		shape := []int{in.B, in.T, len(x) / (in.B * in.T)}
+		if name == "loss" {
+			shape = nil
+		}
+		tensors = append(tensors, checkpoints.Tensor{Name: "out/" + name, Shape: shape, Data: x})
+	}
+	return tensors, nil
+}
+
+// inputs are the tensors in/* of a batch.
+func inputs(in golden.Batch) []checkpoints.Tensor {
+	shape := []int{in.B, in.T}
+	tensors := []checkpoints.Tensor{{Name: "in/input_ids", Shape: shape, Data: in.IDs}}
+	if in.Mask != nil {
+		mask := make([]int32, len(in.Mask))
+		for i, counts := range in.Mask {
+			if counts {
+				mask[i] = 1
+			}
+		}
+		tensors = append(tensors, checkpoints.Tensor{Name: "in/attention_mask", Shape: shape, Data: mask})
+	}
+	if in.Labels != nil {
+		tensors = append(tensors, checkpoints.Tensor{Name: "in/labels", Shape: shape, Data: in.Labels})
+	}
+	return tensors
+}
+
+// batch reads the inputs of predict.
+func (l *loaded) batch(input string) (golden.Batch, error) {
+	if strings.HasSuffix(input, ".safetensors") {
+		c, err := golden.OpenReference(input)
+		if err != nil {
+			return golden.Batch{}, err
+		}
+		in, err := c.Batch()
+		if err != nil {
+			return in, fmt.Errorf("%s: %w", input, err)
+		}
+		in.Weights = nil
+		return in, nil
 	}
 	tok, err := l.tokenizer()
 	if err != nil {
-		return nil, err
+		return golden.Batch{}, err
 	}
 	part, err := data.LoadWhole(data.Config{Path: input, Tokenizer: tok.Name(), TextField: l.job.Data.TextField})
 	if err != nil {
-		return nil, err
+		return golden.Batch{}, err
 	}
-	p := &pass{B: part.Documents(), lens: make([]int32, part.Documents())}
-	for d := range p.B {
-		p.lens[d] = int32(len(part.Document(d)))
-		p.T = max(p.T, int(p.lens[d]))
+	var windows [][]int32
+	for d := range part.Documents() {
+		ids := part.Document(d)
+		for most := l.model.Dims().Positions; most > 0 && len(ids) > most; ids = ids[most:] {
+			windows = append(windows, ids[:most])
+		}
+		if len(ids) > 0 {
+			windows = append(windows, ids)
+		}
 	}
-	p.ids = make([]int32, p.B*p.T)
-	for d := range p.B {
-		copy(p.ids[d*p.T:], part.Document(d))
+	return padded(windows)
+}
+
+// padded puts sequences into one batch.
+func padded(sequences [][]int32) (golden.Batch, error) {
+	in := golden.Batch{B: len(sequences)}
+	whole := true
+	for _, s := range sequences {
+		whole = whole && (in.T == 0 || in.T == len(s))
+		in.T = max(in.T, len(s))
 	}
-	return p, nil
+	if in.T == 0 {
+		return in, errors.New("no text in it")
+	}
+	in.IDs = make([]int32, in.B*in.T)
+	mask := make([]bool, len(in.IDs))
+	for b, s := range sequences {
+		copy(in.IDs[b*in.T:], s)
+		for t := range s {
+			mask[b*in.T+t] = true
+		}
+	}
+	if !whole {
+		in.Mask = mask
+	}
+	return in, nil
 }

@@ -95,25 +95,6 @@ func TestWriterKeepsCharactersWhole(t *testing.T) {
 	require.Equal(t, people.String(), w.all.String())
 }
 
-func TestMasksAndLabels(t *testing.T) {
-	lens, err := lengths([]int32{1, 1, 1, 1, 0, 0, 0, 0, 0}, 3, 3)
-	require.NoError(t, err)
-	require.Equal(t, []int32{3, 1, 0}, lens)
-	_, err = lengths([]int32{1, 1, 1, 0, 1, 1}, 2, 3)
-	require.ErrorContains(t, err, "attention_mask[1][1]")
-	require.Equal(t, []int32{5, -1, -1, 8, 9, -1}, shifted([]int32{4, 5, -100, 7, 8, 9}, 2, 3))
-
-	inputs := map[string][]int32{"input_ids": {1, 2, 3, 4, 5, 6}, "attention_mask": {1, 1, 0, 1, 1, 1}, "labels": {1, 2, -100, 4, 5, 6}}
-	shape := []int{2, 3}
-	get := func(name string) ([]int32, []int, error) { return inputs[name], shape, nil }
-	p, err := passOf(get)
-	require.NoError(t, err)
-	require.Equal(t, &pass{B: 2, T: 3, ids: inputs["input_ids"], lens: []int32{2, 3}, targets: []int32{2, -1, -1, 5, 6, -1}}, p)
-	shape = []int{6}
-	_, err = passOf(get)
-	require.ErrorContains(t, err, "[B,T]")
-}
-
 func TestProgressWithoutTerminal(t *testing.T) {
 	var people bytes.Buffer
 	o := &output{stdout: &people, stderr: &people}

@@ -2,20 +2,15 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"math"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"gorgonia.org/tensor"
 
-	"github.com/euryale-ml/euryale/checkpoints"
 	"github.com/euryale-ml/euryale/internal/config"
 	"github.com/euryale-ml/euryale/internal/testkit/golden"
-	"github.com/euryale-ml/euryale/layers"
 	"github.com/euryale-ml/euryale/models"
 )
 
@@ -29,7 +24,12 @@ func verifyCommand(a *app) *cobra.Command {
 		Short: "Compare a model with the outputs and gradients of a reference, tensor by tensor",
 		Long: `Verify runs a model on the inputs in/* of a file and compares outputs, loss and gradients with out/* (out64/*) and grad/* of that file.
 A description F.json beside it, if there is one, gives tolerances and the rows to compare; without one they are
-2e-5 + 1e-4 of the largest value, for gradients 5e-5 + 1e-3.
+2e-5 + 1e-4 of the largest value, for gradients 5e-5 + 1e-3. Dropout is off.
+
+Inputs are in/input_ids [B,T] and, as far as they are there, in/attention_mask, in/labels (as Hugging Face has them: the tokens
+themselves, -100 for none) or, without labels, in/loss_weight.NAME (the loss is the sum of NAME times its weights).
+Outputs are logits, loss, last_hidden_state and hidden_states.0, 1, ...; gradients are named after the weights.
+Weights in param/* must be those of the model.
 
 The exit code is 0 only if every tensor is within its tolerance.`,
 		Example: examples("verify model/ --reference lm.safetensors", "in float32", "verify model/ --reference lm.safetensors --float64", "in float64"),
@@ -42,135 +42,108 @@ The exit code is 0 only if every tensor is within its tolerance.`,
 
 // verifyDone is the last line.
 type verifyDone struct {
-	Event string  `json:"event"` // "done"
-	OK    bool    `json:"ok"`
-	Worst float64 `json:"worst"` // largest difference over what is allowed
+	Event  string  `json:"event"` // "done"
+	OK     bool    `json:"ok"`
+	Worst  float64 `json:"worst"`  // largest difference of any tensor
+	Tensor string  `json:"tensor"` // that has it
+}
+
+// verifyLine is the line of a tensor.
+type verifyLine struct {
+	golden.Result
+	Error string `json:"error,omitempty"` // why it could not be compared
 }
 
 func (a *app) verify(path, reference string, double bool) error {
 	if reference == "" {
 		return usagef("verify wants --reference F.safetensors")
 	}
-	dtype, precision := tensor.Float32, golden.Float32
+	precision := golden.Float32
 	if double {
-		dtype, precision = tensor.Float64, golden.Float64
+		precision = golden.Float64
 	}
-	m, params, err := openWithoutDropout(path, dtype)
+	l, err := models.Load(path, precision.Dtype())
 	if err != nil {
 		return err
+	}
+	if r := l.Source.Report; r != nil && r.String() != "" {
+		a.out.note("%s", r)
+	}
+	if err := golden.CheckHead(l.Source.Config); err != nil {
+		return &config.FileError{Name: filepath.Join(l.Source.Dir, "config.json"), Err: err}
 	}
 	c, err := golden.OpenReference(reference)
 	if err != nil {
 		return err
 	}
-	compared, err := compare(m, params, c, precision)
+	if err := knownTensors(c); err != nil {
+		return fmt.Errorf("%s: %w", reference, err)
+	}
+	compared, err := c.CheckModel(l.Model, l.Params, precision)
 	if err != nil {
 		return fmt.Errorf("%s: %w", reference, err)
 	}
+	return a.verified(reference, append(c.OtherWeights(l.Params), compared...))
+}
+
+// knownTensors refuses a reference with tensors that would be passed over.
+func knownTensors(c *golden.Case) error {
+	var unknown []string
+	for _, name := range c.Names("") {
+		kind, _, _ := strings.Cut(name, "/")
+		switch kind {
+		case "in", "out", "out64", "grad", "param":
+		default:
+			unknown = append(unknown, name)
+		}
+	}
+	if len(unknown) == 0 {
+		return nil
+	}
+	more := ""
+	if len(unknown) > 8 {
+		unknown, more = unknown[:8], fmt.Sprintf(" and %d more", len(unknown)-8)
+	}
+	return fmt.Errorf("cannot compare %s%s: a reference holds in/*, out/*, out64/*, grad/* and param/*", strings.Join(unknown, ", "), more)
+}
+
+// verified reports the comparisons.
+func (a *app) verified(reference string, compared []golden.Result) error {
 	done := verifyDone{Event: "done", OK: true}
-	bad := 0
+	bad, width := 0, len("tensor")
 	for _, r := range compared {
-		a.out.event(r)
-		a.out.text("%s\n", r)
+		width = max(width, len(r.Name))
+	}
+	a.out.text("%-*s  %10s  %10s  %10s\n", width, "tensor", "max_abs", "max_rel", "allowed")
+	for _, r := range compared {
+		a.out.event(verifyLine{r, r.Fault})
+		switch {
+		case r.Fault != "":
+			a.out.text("%-*s  FAILS: %s\n", width, r.Name, r.Fault)
+		case r.OK:
+			a.out.text("%-*s  %10.3g  %10.3g  %10.3g\n", width, r.Name, r.MaxAbs, r.MaxRel, r.Limit)
+		default:
+			a.out.text("%-*s  %10.3g  %10.3g  %10.3g  FAILS at %v: got %.9g, want %.9g\n", width, r.Name, r.MaxAbs, r.MaxRel, r.Limit, r.At, r.Got, r.Want)
+		}
 		if !r.OK {
 			bad++
 			done.OK = false
 		}
-		if r.Limit > 0 {
-			done.Worst = max(done.Worst, r.MaxAbs/r.Limit)
-		} else if !r.OK {
-			done.Worst = max(done.Worst, r.MaxAbs)
+		if done.Tensor == "" || r.MaxAbs > done.Worst {
+			done.Worst, done.Tensor = r.MaxAbs, r.Name
 		}
 	}
 	a.out.event(done)
 	if bad > 0 {
-		return fmt.Errorf("%d of %d tensors differ from %s by more than they may", bad, len(compared), reference)
+		return fmt.Errorf("%d of %d tensors are not as in %s: the worst is %s (%s)", bad, len(compared), reference, done.Tensor, difference(done.Worst))
 	}
-	a.out.text("all %d tensors are as in %s (the worst is at %s of what it may be)\n", len(compared), reference, percent(done.Worst))
+	a.out.text("all %d tensors are as in %s; the largest difference is %.3g, of %s\n", len(compared), reference, done.Worst, done.Tensor)
 	return nil
 }
 
-// openWithoutDropout opens a model whose dropout is off: references have none, and a pass with gradients would draw it.
-func openWithoutDropout(path string, dtype tensor.Dtype) (models.Model, *layers.Params, error) {
-	src, err := checkpoints.Resolve(path)
-	if err != nil {
-		return nil, nil, err
+func difference(x float64) string {
+	if x == math.MaxFloat64 {
+		return "not a number, or missing"
 	}
-	defer func() { _ = src.Close() }()
-	var all map[string]json.RawMessage
-	if err := config.Decode(src.Config, &all); err != nil {
-		return nil, nil, &config.FileError{Name: filepath.Join(src.Dir, "config.json"), Err: err}
-	}
-	for key := range all {
-		if strings.Contains(key, "drop") {
-			if _, err := strconv.ParseFloat(string(all[key]), 64); err == nil {
-				all[key] = json.RawMessage("0")
-			}
-		}
-	}
-	text, err := json.Marshal(all)
-	if err != nil {
-		return nil, nil, err
-	}
-	m, err := models.New(text)
-	if err != nil {
-		return nil, nil, &config.FileError{Name: filepath.Join(src.Dir, "config.json"), Err: err}
-	}
-	params, err := models.Weights(m, src.Tensors, dtype)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", src.Dir, err)
-	}
-	return m, params, nil
-}
-
-// compare runs the model on the inputs of a case and compares everything that the case has.
-func compare(m models.Model, params *layers.Params, c *golden.Case, precision golden.Precision) ([]golden.Result, error) {
-	p, err := passOf(func(name string) ([]int32, []int, error) {
-		t := c.In(name)
-		if t == nil {
-			return nil, nil, nil
-		}
-		return t.Int32s(), t.Shape, nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("in/: %w", err)
-	}
-	if err := p.check(m); err != nil {
-		return nil, fmt.Errorf("in/%w", err)
-	}
-	r, err := p.run(m, params)
-	if err != nil {
-		return nil, err
-	}
-	var all []golden.Result
-	for _, name := range c.Outputs() {
-		v, ok := r.out[name]
-		if !ok {
-			all = append(all, golden.Result{Name: "out/" + name, Fault: "the model has no such output", Worst: -1})
-			continue
-		}
-		all = append(all, c.CompareOut(name, v.Data(), precision))
-	}
-	if p.targets == nil {
-		return all, nil
-	}
-	for _, name := range c.Names("grad/") {
-		name = strings.TrimPrefix(name, "grad/")
-		v, ok := r.grad[name]
-		if !ok {
-			v, ok = r.grad["transformer."+name]
-		}
-		if !ok && slices.Contains(c.WithoutGrad, name) {
-			continue
-		}
-		if !ok {
-			all = append(all, golden.Result{Name: "grad/" + name, Fault: "the model has no such weight", Worst: -1})
-			continue
-		}
-		all = append(all, c.CompareGrad(name, v.Data(), precision))
-	}
-	if len(all) == 0 {
-		return nil, fmt.Errorf("nothing to compare: no out/* and no grad/*")
-	}
-	return all, nil
+	return fmt.Sprintf("off by %.3g", x)
 }

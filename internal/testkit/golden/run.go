@@ -115,6 +115,11 @@ func Run(m models.Model, params *layers.Params, in Batch, gradients bool) (*Outc
 	if err != nil {
 		return nil, err
 	}
+	for i, id := range in.IDs {
+		if v := m.Dims().Vocab; id < 0 || int(id) >= v {
+			return nil, inputErrorf("in/input_ids[%d][%d] is %d; the model has ids 0 to %d", i/in.T, i%in.T, id, v-1)
+		}
+	}
 	eg := gorgonia.NewGraph()
 	b := layers.New(eg, params, layers.Options{Training: gradients})
 	ids := b.Input("input_ids", tensor.Int32, in.B, in.T)
@@ -234,4 +239,16 @@ func sortedKeys[V any](m map[string]V) []string {
 	}
 	slices.Sort(keys)
 	return keys
+}
+
+// Rows is the part of a batch from example b on to, and without, example end.
+func (in Batch) Rows(b, end int) Batch {
+	part := Batch{B: end - b, T: in.T, IDs: in.IDs[b*in.T : end*in.T]}
+	if in.Mask != nil {
+		part.Mask = in.Mask[b*in.T : end*in.T]
+	}
+	if in.Labels != nil {
+		part.Labels = in.Labels[b*in.T : end*in.T]
+	}
+	return part
 }

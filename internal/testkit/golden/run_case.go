@@ -189,3 +189,32 @@ func withoutDropout(m models.Model) (models.Model, error) {
 	}
 	return models.New(text)
 }
+
+// OtherWeights compares param/* with the weights of a model and returns those that are not the same: then outputs differ for
+// that reason.
+func (c *Case) OtherWeights(params *layers.Params) []Result {
+	var results []Result
+	for _, name := range c.Names("param/") {
+		q, ok := params.Get(name)
+		if !ok {
+			q, ok = params.Get(basePrefix + name)
+		}
+		full := "param/" + name
+		if !ok {
+			if c.Tied[name] == "" && name != "lm_head.weight" {
+				results = append(results, fault(full, "the model has no such weight"))
+			}
+			continue
+		}
+		got, err := values(q.Value.Data())
+		if err != nil {
+			continue
+		}
+		want := c.tensors[full]
+		r := Compare(full, got, want.Float64s(), want.Shape, 0, 0, nil)
+		if !r.OK {
+			results = append(results, r)
+		}
+	}
+	return results
+}
