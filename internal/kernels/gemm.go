@@ -11,7 +11,7 @@ type Epilogue[F Float] struct {
 
 const (
 	inlineFlops = 1 << 20 // a product of fewer operations is done by the caller alone: sharing it out costs as much
-	dotVectors  = 16      // for so few rows of C and B transposed, dot products where B is cost less than packing it
+	dotVectors  = 10      // for so few rows of C and B transposed, dot products where B is cost less than packing it
 	directRows  = 24      // for so few rows of C packing B costs more than it saves
 )
 
@@ -44,6 +44,8 @@ func Gemm[F Float](transA, transB bool, m, n, k int, a []F, lda int, b []F, ldb 
 		j.empty()
 	case m == 1 || n == 1 || transB && m <= dotVectors && n*k >= 1<<10:
 		j.vectors()
+	case transB && m <= swapRows && n >= swapCols:
+		j.swapped()
 	case transA && k >= 2*chunkDepth && m*n <= chunkArea:
 		j.chunks()
 	default:
@@ -76,7 +78,7 @@ type gemmJob[F Float] struct {
 	// The methods as func values, made once.
 	blockTasks, chunkTasks func(phase int) int
 	blockTask, chunkTask   func(worker, phase, task int)
-	vectorTask             func(worker, task int)
+	vectorTask, turnTask   func(worker, task int)
 }
 
 type gemmScratch[F Float] struct {
@@ -88,7 +90,7 @@ func newGemmJob[F Float]() *gemmJob[F] {
 	j := &gemmJob[F]{work: make([]gemmScratch[F], 1)}
 	j.blockTasks, j.blockTask = j.countBlocks, j.block
 	j.chunkTasks, j.chunkTask = j.countChunks, j.chunkOrSum
-	j.vectorTask = j.vector
+	j.vectorTask, j.turnTask = j.vector, j.turn
 	return j
 }
 

@@ -15,7 +15,7 @@ const (
 	maxChunks  = 8       // as many tasks as a small machine has use for, as few partial sums
 	chunkArea  = 1 << 19 // largest C: the partial ones are summed
 	chunkRows  = 528     // of a task: 44 panels
-	chunkCols  = 512
+	chunkCols  = 1024
 	sumCols    = 4096 // elements of C summed by one task
 )
 

@@ -146,7 +146,7 @@ func gemmShapes(f func(c gemmCase)) {
 	}
 	shapes = append(shapes, [3]int{1, 1, 1}, [3]int{2, 3, 0}, [3]int{1, 211, 1031}, [3]int{3, 67, 131}, [3]int{211, 1, 521}, [3]int{2, 65, 521},
 		[3]int{23, 193, 523}, [3]int{97, 211, 523}, [3]int{131, 67, 1031}, [3]int{389, 71, 257}, [3]int{29, 4139, 37}, [3]int{61, 47, 2311},
-		[3]int{193, 128, 96}, [3]int{48, 64, 2048})
+		[3]int{193, 128, 96}, [3]int{48, 64, 2048}, [3]int{37, 277, 67}, [3]int{64, 131, 40})
 	rng := rand.New(rand.NewPCG(1, 2))
 	for i, s := range shapes {
 		for mode := range 4 {
