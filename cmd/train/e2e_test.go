@@ -2,17 +2,12 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -276,96 +271,6 @@ func TestConfigFile(t *testing.T) {
 	same(t, "runs/job/checkpoints/step-00000002", "runs/copy/checkpoints/step-00000002")
 }
 
-func TestBadInput(t *testing.T) {
-	corpus := text(t)
-	dir := t.TempDir()
-	t.Chdir(dir)
-	write := func(name, content string) string {
-		require.NoError(t, os.WriteFile(name, []byte(content), 0o644))
-		return name
-	}
-	fit(t, "--data", corpus, "--run", "r", "--steps", "1").ok(t)
-	before := tree(t, dir)
-	bad := t.TempDir()
-	file := func(name, content string) string { return write(filepath.Join(bad, name), content) }
-	set := func(s string) []string {
-		return append(append([]string{"fit", "--data", corpus}, tiny...), "--set", s)
-	}
-	for _, c := range []struct {
-		args []string
-		code int
-		want []string
-	}{
-		{[]string{"fitt"}, 2, []string{"fitt", "did you mean fit"}},
-		{[]string{"fit", "--stesp", "3"}, 2, []string{"--stesp", "--steps"}},
-		{[]string{"fit", "--steps", "many"}, 2, []string{"--steps", "many"}},
-		{[]string{"fit", "--steps", "-1"}, 2, []string{"--steps is -1"}},
-		{[]string{"fit", "extra"}, 2, []string{"extra"}},
-		{[]string{"resume"}, 2, []string{"resume wants a run folder"}},
-		{[]string{"resume", "nowhere"}, 2, []string{"nowhere"}},
-		{[]string{"eval", "nowhere"}, 1, []string{"nowhere", "no such folder"}},
-		{[]string{"eval", "r", "--data", "nowhere.txt"}, 1, []string{"nowhere.txt", "no such file"}},
-		{[]string{"inspect", "nowhere"}, 1, []string{"nowhere"}},
-		{[]string{"verify", "r"}, 2, []string{"--reference"}},
-		{[]string{"verify", "r", "--reference", "nowhere.safetensors"}, 1, []string{"nowhere.safetensors"}},
-		{[]string{"predict", "r", "--input", corpus}, 2, []string{"--output"}},
-		{[]string{"predict", "r", "--input", "nowhere.txt", "--output", "x.safetensors"}, 1, []string{"nowhere.txt"}},
-		{[]string{"pattern", "causal(bnad(1,2))"}, 2, []string{"band", "column 8"}},
-		{[]string{"pattern", "full", "--length", "0"}, 2, []string{"--length is 0"}},
-		{[]string{"pattern", "full", "--length", "8", "--out", "x.gif"}, 2, []string{"x.gif", ".png"}},
-		{[]string{"bench", "--variant", "bandd"}, 2, []string{"bandd", "dense"}},
-		{[]string{"bench", "--length", "0"}, 2, []string{"--length is 0"}},
-		{[]string{"fit", "--data", "nowhere.txt"}, 1, []string{"nowhere.txt"}},
-		{[]string{"fit", "--data", file("empty.txt", "")}, 1, []string{"empty"}},
-		{[]string{"fit", "--data", file("short.txt", "A short text.\n\nWith two paragraphs of some words each, and a third.\n\nHere it is.\n")}, 1, []string{"short.txt", "sequence_length"}},
-		{[]string{"fit", "--data", file("binary.txt", "a\x00b")}, 1, []string{"binary"}},
-		{[]string{"fit", "--data", file("torn.jsonl", "{\"text\":\"a\"}\n{\"te")}, 1, []string{"torn.jsonl:2"}},
-		{[]string{"fit", "--data", "task:parity"}, 2, []string{"task:parity"}},
-		{set("train.learning_rate=1"), 2, []string{"train.learning_rate", "unknown key"}},
-		{set("train.step=1"), 2, []string{`"train.steps"`}},
-		{set("train.lr=fast"), 2, []string{"train.lr", `"fast"`}},
-		{set("train.lr"), 2, []string{"path=value"}},
-		{set("model.hiden_size=8"), 2, []string{"model.hiden_size", "hidden_size"}},
-		{set("model.num_attention_heads=5"), 2, []string{"model.num_attention_heads"}},
-		{set(`model.attention=[{"type":"band","window_left":-1}]`), 2, []string{"window_left", "-1"}},
-		{set("model.model_type=decodr"), 2, []string{"decodr", "decoder"}},
-		{set("train.sequence_length=99"), 2, []string{"train.sequence_length", "64"}},
-		{set("data.tokenizer=bpe"), 2, []string{"bpe", "bytes"}},
-		{[]string{"fit", "--config", file("torn.json", "{\"train\": {\"lr\": 1e-3,\n  \"steps\"")}, 2, []string{"torn.json", "line 2"}},
-		{[]string{"fit", "--config", file("many.json", `{"train": {"lr": "x", "stpes": 3, "seed": -1}, "modle": {}}`)}, 2, []string{"4 faults", "train.lr", "train.stpes", "train.seed", "modle"}},
-		{[]string{"fit", "--config", file("two.json", `{"train": {"lr": -1, "batch_size": 0}}`)}, 2, []string{"train.lr", "train.batch_size"}},
-		{[]string{"fit", "--config", "nowhere.json"}, 2, []string{"nowhere.json"}},
-		{[]string{"fit", "--from", "nowhere"}, 1, []string{"nowhere"}},
-		{[]string{"fit", "--run", "a", "--name", "b"}, 2, []string{"--run", "--name"}},
-	} {
-		name := strings.Join(c.args, " ")
-		r := euryale(t, c.args...)
-		require.Equal(t, c.code, r.code, "%s: %s", name, r.stderr)
-		for _, w := range c.want {
-			require.Contains(t, r.stderr, w, name)
-		}
-		require.True(t, strings.HasPrefix(r.stderr, "error: "), name)
-		if !strings.Contains(r.stderr, " faults\n") {
-			require.Equal(t, 1, strings.Count(r.stderr, "\n"), "%s: one line: %s", name, r.stderr)
-		}
-		require.Empty(t, r.stdout, name)
-	}
-	require.Equal(t, before, tree(t, dir), "nothing was written")
-}
-
-// tree lists all files below a folder with their sizes.
-func tree(t *testing.T, dir string) map[string]int64 {
-	t.Helper()
-	all := map[string]int64{}
-	require.NoError(t, filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
-		if err == nil && info.Mode().IsRegular() {
-			all[path] = info.Size()
-		}
-		return err
-	}))
-	return all
-}
-
 func TestDivergence(t *testing.T) {
 	corpus := text(t)
 	t.Chdir(t.TempDir())
@@ -412,102 +317,22 @@ func TestDoctorAndOthers(t *testing.T) {
 	require.Contains(t, euryale(t, "runs").ok(t).stdout, "no runs yet")
 }
 
-// binary builds the program once.
-func binary(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "euryale")
-	if runtime.GOOS == "windows" {
-		t.Skip("signals are those of Unix")
-	}
-	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
-	require.NoError(t, err, string(out))
-	return path
-}
-
-// start runs the program and waits until it has done some steps.
-func start(t *testing.T, program string, args ...string) (*exec.Cmd, *bytes.Buffer, *json.Decoder) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	t.Cleanup(cancel)
-	c := exec.CommandContext(ctx, program, args...)
-	var stderr bytes.Buffer
-	c.Stderr = &stderr
-	out, err := c.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, c.Start())
-	d := json.NewDecoder(out)
-	for step := 0.0; step < 6; {
-		var e map[string]any
-		require.NoError(t, d.Decode(&e), stderr.String())
-		if e["event"] == "step" {
-			step = e["step"].(float64)
-		}
-	}
-	return c, &stderr, d
-}
-
-// drain reads the rest of the events and returns the last.
-func drain(d *json.Decoder) map[string]any {
-	var last map[string]any
-	for {
-		var e map[string]any
-		if d.Decode(&e) != nil {
-			return last
-		}
-		last = e
-	}
-}
-
-func TestSignals(t *testing.T) {
+func TestDefaultJobEndsWithASample(t *testing.T) {
 	corpus := text(t)
-	program := binary(t)
 	t.Chdir(t.TempDir())
-	long := append(append([]string{"fit", "--json", "--data", corpus}, tiny...), "--set", "train.steps=100000", "--set", "train.eval_every=0", "--set", "train.save_every=3")
-	fit(t, "--data", corpus, "--run", "whole", "--set", "train.steps=100000", "--set", "train.eval_every=0", "--set", "train.save_every=0", "--set", "train.save_total_limit=1000", "--steps", "6")
-	for sig, code := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143, syscall.SIGKILL: -1} {
-		run := fmt.Sprint("r", int(sig))
-		c, stderr, d := start(t, program, append(long, "--run", run)...)
-		if sig == syscall.SIGINT { // while it runs, the folder is its own
-			r := euryale(t, "resume", run)
-			require.Equal(t, 1, r.code)
-			require.Contains(t, r.stderr, "in use")
-		}
-		require.NoError(t, c.Process.Signal(sig))
-		last := drain(d)
-		_ = c.Wait()
-		require.Equal(t, code, c.ProcessState.ExitCode(), stderr.String())
-		if sig != syscall.SIGKILL {
-			require.Contains(t, stderr.String(), "resume "+run)
-			require.Equal(t, "error", last["event"])
-		}
-		euryale(t, "inspect", run, "--check").ok(t)
-		r := euryale(t, "resume", run, "--json", "--steps", "1").ok(t)
-		at := int(r.last(t)["steps"].(float64))
-		require.GreaterOrEqual(t, at, 3)
-		// The same as a run that was never stopped.
-		target := fmt.Sprint(at + 2)
-		euryale(t, "resume", run, "--json", "--steps", target).ok(t)
-		euryale(t, "resume", "whole", "--json", "--steps", target)
-		if dir := checkpoints.StepDir("whole/checkpoints", at+2); exists(dir) {
-			same(t, dir, checkpoints.StepDir(run+"/checkpoints", at+2))
-		}
+	var sets []string
+	for i := 1; i < len(tiny); i += 2 {
+		sets = append(sets, tiny[i])
 	}
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
-
-func TestSecondSignalLeavesAtOnce(t *testing.T) {
-	corpus := text(t)
-	program := binary(t)
-	t.Chdir(t.TempDir())
-	c, _, d := start(t, program, append(append([]string{"fit", "--json", "--data", corpus, "--run", "r"}, tiny...), "--set", "train.steps=100000")...)
-	require.NoError(t, c.Process.Signal(syscall.SIGINT))
-	_ = c.Process.Signal(syscall.SIGINT)
-	drain(d)
-	_ = c.Wait()
-	require.Equal(t, 130, c.ProcessState.ExitCode())
-	euryale(t, "inspect", "r", "--check").ok(t)
+	var stdout, stderr bytes.Buffer
+	a := &app{out: &output{stdout: &stdout, stderr: &stderr}}
+	require.NoError(t, a.fit(t.Context(), fitFlags{jobFlags: jobFlags{data: corpus, sets: sets}, sample: true}))
+	_, after, ok := strings.Cut(stdout.String(), "A sample")
+	require.True(t, ok, stdout.String())
+	sample, next, ok := strings.Cut(after, "Next:")
+	require.True(t, ok)
+	require.Greater(t, len(sample), 60)
+	for _, c := range []string{"generate runs/lines", "resume runs/lines --steps 24", "fit --data my.txt"} {
+		require.Contains(t, next, c)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -91,9 +92,10 @@ type loaded struct {
 	model  models.Model
 	params *layers.Params
 	job    train.Job
+	run    bool // the job is that of the model's own run
 }
 
-// load opens MODEL and applies --set. The sequence length is no longer than the model allows.
+// load opens MODEL and applies --set. The sequence length is no longer than the model allows, unless it is set.
 func (a *app) load(path string, sets []string) (*loaded, error) {
 	src, err := checkpoints.Resolve(path)
 	if err != nil {
@@ -103,30 +105,49 @@ func (a *app) load(path string, sets []string) (*loaded, error) {
 	if src.Report != nil && src.Report.String() != "" {
 		a.out.note("%s", src.Report)
 	}
-	_, j, _ := runOf(src)
+	_, j, run := runOf(src)
 	j.Model = src.Config
 	if err := config.Set(&j, sets...); err != nil {
 		return nil, &config.FileError{Name: "--set", Err: err}
 	}
-	m, err := models.New(j.Model)
+	fitLength(&j, sets)
+	m, err := j.Check()
 	if err != nil {
-		return nil, &config.FileError{Name: src.Dir + "/config.json", Err: err}
-	}
-	if !slices.ContainsFunc(sets, func(s string) bool { return len(s) > 22 && s[:22] == "train.sequence_length=" }) && m.Dims().Positions > 0 {
-		j.Train.SequenceLength = min(j.Train.SequenceLength, m.Dims().Positions)
-	}
-	if _, err := j.Check(); err != nil {
+		if len(sets) == 0 {
+			err = &config.FileError{Name: filepath.Join(src.Dir, "config.json"), Err: err}
+		}
 		return nil, err
 	}
 	params, err := models.Weights(m, src.Tensors, tensor.Float32)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", src.Dir, err)
 	}
-	return &loaded{src.Dir, m, params, j}, nil
+	return &loaded{src.Dir, m, params, j, run}, nil
+}
+
+// tokenizer is the one that the model was trained with, as far as this program has it.
+func (l *loaded) tokenizer() (data.Tokenizer, error) {
+	tok, err := data.NewTokenizer(l.job.Data.Tokenizer)
+	if err == nil && !l.run {
+		err = foreign(l.dir, l.model, tok)
+	}
+	return tok, err
+}
+
+// foreign refuses a model folder whose vocabulary is not that of the tokenizer: it was trained on other tokens.
+func foreign(dir string, m models.Model, tok data.Tokenizer) error {
+	if v := m.Dims().Vocab; v != tok.VocabSize() {
+		return fmt.Errorf("%s: the model has a vocabulary of %d, the tokenizer %q %d: they do not belong together (predict and verify take token ids)",
+			dir, v, tok.Name(), tok.VocabSize())
+	}
+	return nil
 }
 
 // part loads what --data names.
 func (l *loaded) part(spec string) (*data.Part, error) {
+	if _, err := l.tokenizer(); err != nil {
+		return nil, err
+	}
 	if !slices.Contains(data.PartNames, spec) {
 		return data.LoadWhole(l.job.Data.Spec(spec))
 	}

@@ -81,6 +81,9 @@ func (a *app) fail(err error) int {
 		err = &usageError{err}
 	}
 	code := exitCode(err)
+	if code > 128 { // a signal is no error; what it stopped has said where it stands
+		return code
+	}
 	text := strings.TrimRight(message(err), "\n")
 	if !inside && !isPanic(err) && !strings.Contains(text, "--help") {
 		text += fmt.Sprintf("; see %s --help", program())

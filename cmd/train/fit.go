@@ -64,6 +64,15 @@ func (a *app) fit(ctx context.Context, f fitFlags) (err error) {
 	if err != nil {
 		return withClose(err, source)
 	}
+	if source != nil && source.Report == nil {
+		tok, err := data.NewTokenizer(j.Data.Tokenizer)
+		if err == nil {
+			err = foreign(source.Dir, m, tok)
+		}
+		if err != nil {
+			return withClose(err, source)
+		}
+	}
 	params, err := weights(m, source)
 	if err = withClose(err, source); err != nil {
 		return err

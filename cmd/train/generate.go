@@ -92,18 +92,6 @@ func (a *app) generate(ctx context.Context, path string, f generateFlags) error 
 	return nil
 }
 
-// tokenizer is the one that the model was trained with, as far as this program has it.
-func (l *loaded) tokenizer() (data.Tokenizer, error) {
-	tok, err := data.NewTokenizer(l.job.Data.Tokenizer)
-	if err != nil {
-		return nil, err
-	}
-	if v := l.model.Dims().Vocab; v < tok.VocabSize() || v > 2*tok.VocabSize() {
-		return nil, fmt.Errorf("%s: the model has a vocabulary of %d and no tokenizer that this program reads (there is: bytes); use predict with token ids", l.dir, v)
-	}
-	return tok, nil
-}
-
 // write continues a prompt and hands on each token's text. It returns how many it wrote.
 func write(ctx context.Context, m models.Model, params *layers.Params, tok data.Tokenizer, prompt string, n int, s train.Sampling, token func(string)) (int, error) {
 	causal, ok := m.(models.Causal)

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"gorgonia.org/tensor"
@@ -29,7 +31,7 @@ type jobFlags struct {
 func (f *jobFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.config, "config", "", "file with {\"model\":{...},\"train\":{...},\"data\":{...}}; what it leaves out has its default")
 	c.Flags().StringVar(&f.data, "data", "", "text to train on: a file, a folder of .txt, a .jsonl file; also .gz and .bz2 (default: the embedded book)")
-	c.Flags().StringVar(&f.from, "from", "", "start from the weights of this model: a model folder, a run or a checkpoint")
+	c.Flags().StringVar(&f.from, "from", "", "start from this model and its weights: a model folder, a run or a checkpoint")
 	addSet(c, &f.sets)
 }
 
@@ -59,12 +61,25 @@ func (f *jobFlags) job() (train.Job, *checkpoints.Model, error) {
 	if err := config.Set(&j, f.sets...); err != nil {
 		return j, source, errors.Join(&config.FileError{Name: "--set", Err: err}, closeModel(source))
 	}
+	if f.from != "" && f.config == "" {
+		fitLength(&j, f.sets)
+	}
 	if p := j.Data.Path; p != "" && p != data.EmbeddedName {
 		if abs, err := filepath.Abs(p); err == nil {
 			j.Data.Path = abs // a run can be resumed from any folder
 		}
 	}
 	return j, source, nil
+}
+
+// fitLength makes the sequence length one that the model allows, unless it was set.
+func fitLength(j *train.Job, sets []string) {
+	if slices.ContainsFunc(sets, func(s string) bool { return strings.HasPrefix(s, "train.sequence_length=") }) {
+		return
+	}
+	if m, err := models.New(j.Model); err == nil && m.Dims().Positions > 0 {
+		j.Train.SequenceLength = min(j.Train.SequenceLength, m.Dims().Positions)
+	}
 }
 
 func closeModel(m *checkpoints.Model) error {

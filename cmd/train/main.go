@@ -37,7 +37,7 @@ func onSignals(parent context.Context) (context.Context, func()) {
 				os.Exit(128 + int(sig))
 			}
 			first = false
-			fmt.Fprintf(os.Stderr, "\n%v: finishing the step and saving; once more to leave at once\n", sig)
+			fmt.Fprintf(os.Stderr, "\n%v: stopping (training finishes its step and saves); once more to leave at once\n", sig)
 			cancel(interrupted{sig})
 		}
 	}()

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestBadInput(t *testing.T) {
+	corpus := text(t)
+	dir := t.TempDir()
+	t.Chdir(dir)
+	write := func(name, content string) string {
+		require.NoError(t, os.WriteFile(name, []byte(content), 0o644))
+		return name
+	}
+	fit(t, "--data", corpus, "--run", "r", "--steps", "1").ok(t)
+	before := tree(t, dir)
+	bad := t.TempDir()
+	file := func(name, content string) string { return write(filepath.Join(bad, name), content) }
+	set := func(s string) []string {
+		return append(append([]string{"fit", "--data", corpus}, tiny...), "--set", s)
+	}
+	for _, c := range []struct {
+		args []string
+		code int
+		want []string
+	}{
+		{[]string{"fitt"}, 2, []string{"fitt", "did you mean fit"}},
+		{[]string{"fit", "--stesp", "3"}, 2, []string{"--stesp", "--steps"}},
+		{[]string{"fit", "--steps", "many"}, 2, []string{"--steps", "many"}},
+		{[]string{"fit", "--steps", "-1"}, 2, []string{"--steps is -1"}},
+		{[]string{"fit", "extra"}, 2, []string{"extra"}},
+		{[]string{"resume"}, 2, []string{"resume wants a run folder"}},
+		{[]string{"resume", "nowhere"}, 2, []string{"nowhere"}},
+		{[]string{"eval", "nowhere"}, 1, []string{"nowhere", "no such folder"}},
+		{[]string{"eval", "r", "--data", "nowhere.txt"}, 1, []string{"nowhere.txt", "no such file"}},
+		{[]string{"inspect", "nowhere"}, 1, []string{"nowhere"}},
+		{[]string{"verify", "r"}, 2, []string{"--reference"}},
+		{[]string{"verify", "r", "--reference", "nowhere.safetensors"}, 1, []string{"nowhere.safetensors"}},
+		{[]string{"predict", "r", "--input", corpus}, 2, []string{"--output"}},
+		{[]string{"predict", "r", "--input", "nowhere.txt", "--output", "x.safetensors"}, 1, []string{"nowhere.txt"}},
+		{[]string{"pattern", "causal(bnad(1,2))"}, 2, []string{"band", "column 8"}},
+		{[]string{"pattern", "full", "--length", "0"}, 2, []string{"--length is 0"}},
+		{[]string{"pattern", "full", "--length", "8", "--out", "x.gif"}, 2, []string{"x.gif", ".png"}},
+		{[]string{"bench", "--variant", "bandd"}, 2, []string{"bandd", "dense"}},
+		{[]string{"bench", "--length", "0"}, 2, []string{"--length is 0"}},
+		{[]string{"fit", "--data", "nowhere.txt"}, 1, []string{"nowhere.txt"}},
+		{[]string{"fit", "--data", file("empty.txt", "")}, 1, []string{"empty"}},
+		{[]string{"fit", "--data", file("short.txt", "A short text.\n\nWith two paragraphs of some words each, and a third.\n\nHere it is.\n")}, 1, []string{"short.txt", "sequence_length"}},
+		{[]string{"fit", "--data", file("binary.txt", "a\x00b")}, 1, []string{"binary"}},
+		{[]string{"fit", "--data", file("torn.jsonl", "{\"text\":\"a\"}\n{\"te")}, 1, []string{"torn.jsonl:2"}},
+		{[]string{"fit", "--data", "task:parity"}, 2, []string{"task:parity"}},
+		{set("train.learning_rate=1"), 2, []string{"train.learning_rate", "unknown key"}},
+		{set("train.step=1"), 2, []string{`"train.steps"`}},
+		{set("train.lr=fast"), 2, []string{"train.lr", `"fast"`}},
+		{set("train.lr"), 2, []string{"path=value"}},
+		{set("model.hiden_size=8"), 2, []string{"model.hiden_size", "hidden_size"}},
+		{set("model.num_attention_heads=5"), 2, []string{"model.num_attention_heads"}},
+		{set(`model.attention=[{"type":"band","window_left":-1}]`), 2, []string{"window_left", "-1"}},
+		{set("model.model_type=decodr"), 2, []string{"decodr", "decoder"}},
+		{set("train.sequence_length=99"), 2, []string{"train.sequence_length", "64"}},
+		{set("data.tokenizer=bpe"), 2, []string{"bpe", "bytes"}},
+		{[]string{"fit", "--config", file("torn.json", "{\"train\": {\"lr\": 1e-3,\n  \"steps\"")}, 2, []string{"torn.json", "line 2"}},
+		{[]string{"fit", "--config", file("many.json", `{"train": {"lr": "x", "stpes": 3, "seed": -1}, "modle": {}}`)}, 2, []string{"4 faults", "train.lr", "train.stpes", "train.seed", "modle"}},
+		{[]string{"fit", "--config", file("two.json", `{"train": {"lr": -1, "batch_size": 0}}`)}, 2, []string{"train.lr", "train.batch_size"}},
+		{[]string{"fit", "--config", "nowhere.json"}, 2, []string{"nowhere.json"}},
+		{[]string{"fit", "--from", "nowhere"}, 1, []string{"nowhere"}},
+		{[]string{"fit", "--run", "a", "--name", "b"}, 2, []string{"--run", "--name"}},
+	} {
+		name := strings.Join(c.args, " ")
+		r := euryale(t, c.args...)
+		require.Equal(t, c.code, r.code, "%s: %s", name, r.stderr)
+		for _, w := range c.want {
+			require.Contains(t, r.stderr, w, name)
+		}
+		require.True(t, strings.HasPrefix(r.stderr, "error: "), name)
+		if !strings.Contains(r.stderr, " faults\n") {
+			require.Equal(t, 1, strings.Count(r.stderr, "\n"), "%s: one line: %s", name, r.stderr)
+		}
+		require.Empty(t, r.stdout, name)
+	}
+	require.Equal(t, before, tree(t, dir), "nothing was written")
+}
+
+// tree lists all files below a folder with their sizes.
+func tree(t *testing.T, dir string) map[string]int64 {
+	t.Helper()
+	all := map[string]int64{}
+	require.NoError(t, filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
+		if err == nil && info.Mode().IsRegular() {
+			all[path] = info.Size()
+		}
+		return err
+	}))
+	return all
+}

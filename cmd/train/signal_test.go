@@ -1,0 +1,120 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/euryale-ml/euryale/checkpoints"
+)
+
+// binary builds the program once.
+func binary(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "euryale")
+	if runtime.GOOS == "windows" {
+		t.Skip("signals are those of Unix")
+	}
+	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
+	require.NoError(t, err, string(out))
+	return path
+}
+
+// start runs the program and waits until it has done some steps.
+func start(t *testing.T, program string, args ...string) (*exec.Cmd, *bytes.Buffer, *json.Decoder) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	c := exec.CommandContext(ctx, program, args...)
+	var stderr bytes.Buffer
+	c.Stderr = &stderr
+	out, err := c.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, c.Start())
+	d := json.NewDecoder(out)
+	for step := 0.0; step < 6; {
+		var e map[string]any
+		require.NoError(t, d.Decode(&e), stderr.String())
+		if e["event"] == "step" {
+			step = e["step"].(float64)
+		}
+	}
+	return c, &stderr, d
+}
+
+// drain reads the rest of the events and returns the last.
+func drain(d *json.Decoder) map[string]any {
+	var last map[string]any
+	for {
+		var e map[string]any
+		if d.Decode(&e) != nil {
+			return last
+		}
+		last = e
+	}
+}
+
+func TestSignals(t *testing.T) {
+	corpus := text(t)
+	program := binary(t)
+	t.Chdir(t.TempDir())
+	long := append(append([]string{"fit", "--json", "--data", corpus}, tiny...), "--set", "train.steps=100000", "--set", "train.eval_every=0", "--set", "train.save_every=3")
+	fit(t, "--data", corpus, "--run", "whole", "--set", "train.steps=100000", "--set", "train.eval_every=0", "--set", "train.save_every=0", "--set", "train.save_total_limit=1000", "--steps", "6")
+	for sig, code := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143, syscall.SIGKILL: -1} {
+		run := fmt.Sprint("r", int(sig))
+		c, stderr, d := start(t, program, append(long, "--run", run)...)
+		if sig == syscall.SIGINT { // while it runs, the folder is its own
+			r := euryale(t, "resume", run)
+			require.Equal(t, 1, r.code)
+			require.Contains(t, r.stderr, "in use")
+		}
+		require.NoError(t, c.Process.Signal(sig))
+		last := drain(d)
+		_ = c.Wait()
+		require.Equal(t, code, c.ProcessState.ExitCode(), stderr.String())
+		if sig != syscall.SIGKILL {
+			require.Contains(t, stderr.String(), "resume "+run)
+			require.Equal(t, "done", last["event"])
+			require.Equal(t, "interrupted", last["stopped"])
+		}
+		euryale(t, "inspect", run, "--check").ok(t)
+		r := euryale(t, "resume", run, "--json", "--steps", "1").ok(t)
+		at := int(r.last(t)["steps"].(float64))
+		require.GreaterOrEqual(t, at, 3)
+		// The same as a run that was never stopped.
+		target := fmt.Sprint(at + 2)
+		euryale(t, "resume", run, "--json", "--steps", target).ok(t)
+		euryale(t, "resume", "whole", "--json", "--steps", target)
+		if dir := checkpoints.StepDir("whole/checkpoints", at+2); exists(dir) {
+			same(t, dir, checkpoints.StepDir(run+"/checkpoints", at+2))
+		}
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+func TestSecondSignalLeavesAtOnce(t *testing.T) {
+	corpus := text(t)
+	program := binary(t)
+	t.Chdir(t.TempDir())
+	c, _, d := start(t, program, append(append([]string{"fit", "--json", "--data", corpus, "--run", "r"}, tiny...), "--set", "train.steps=100000")...)
+	require.NoError(t, c.Process.Signal(syscall.SIGINT))
+	_ = c.Process.Signal(syscall.SIGINT)
+	drain(d)
+	_ = c.Wait()
+	require.Equal(t, 130, c.ProcessState.ExitCode())
+	euryale(t, "inspect", "r", "--check").ok(t)
+}
