@@ -98,3 +98,27 @@ func tree(t *testing.T, dir string) map[string]int64 {
 	}))
 	return all
 }
+
+func TestResumeWithAChangedModel(t *testing.T) {
+	corpus := text(t)
+	t.Chdir(t.TempDir())
+	fit(t, "--data", corpus, "--run", "r", "--steps", "1").ok(t)
+	config := filepath.Join("r", "config.json")
+	b, err := os.ReadFile(config)
+	require.NoError(t, err)
+	changed := strings.Replace(string(b), `"window_left": 6`, `"window_left": 5`, 1)
+	require.NotEqual(t, string(b), changed)
+	require.NoError(t, os.WriteFile(config, []byte(changed), 0o644))
+	before := tree(t, ".")
+	r := euryale(t, "resume", "r")
+	require.Equal(t, 2, r.code)
+	require.Contains(t, r.stderr, "the model in config.json is not that of the checkpoint")
+	require.Equal(t, 1, strings.Count(r.stderr, "\n"))
+	require.Equal(t, before, tree(t, "."))
+
+	require.NoError(t, os.WriteFile(config, b, 0o644))
+	require.NoError(t, os.WriteFile(corpus, []byte(strings.Repeat("Another text.\n\n", 200)), 0o644))
+	r = euryale(t, "resume", "r")
+	require.Equal(t, 2, r.code)
+	require.Contains(t, r.stderr, "are not those that the run has read")
+}

@@ -56,6 +56,7 @@ func exitCode(err error) int {
 		syntax   *config.SyntaxError
 		pattern  *attention.SyntaxError
 		exists   *train.ExistsError
+		changed  *train.ChangedError
 		signal   interrupted
 	)
 	switch {
@@ -65,7 +66,7 @@ func exitCode(err error) int {
 		return 128 + int(signal.signal)
 	case errors.As(err, &diverged):
 		return exitDiverged
-	case errors.As(err, &usage), errors.As(err, &file), errors.As(err, &field), errors.As(err, &syntax), errors.As(err, &pattern), errors.As(err, &exists),
+	case errors.As(err, &usage), errors.As(err, &file), errors.As(err, &field), errors.As(err, &syntax), errors.As(err, &pattern), errors.As(err, &exists), errors.As(err, &changed),
 		errors.Is(err, data.ErrTokenizer), errors.Is(err, data.ErrUnknownTask):
 		return exitUsage
 	}

@@ -106,9 +106,14 @@ func (a *app) outputs(ctx context.Context, l *loaded, in golden.Batch, hidden bo
 			return nil, err
 		}
 		for name, v := range got.Out {
-			if name == "logits" || name == "loss" || hidden && strings.HasPrefix(name, "hidden_states.") {
-				all[name] = append(all[name], v.([]float32)...)
+			if name != "logits" && name != "loss" && !(hidden && strings.HasPrefix(name, "hidden_states.")) {
+				continue
 			}
+			x := v.([]float32)
+			if all[name] == nil {
+				all[name] = make([]float32, 0, len(x)/part.B*in.B+1)
+			}
+			all[name] = append(all[name], x...)
 		}
 		p.update(b+part.B, "")
 	}
