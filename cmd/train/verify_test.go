@@ -73,7 +73,7 @@ func TestVerifyGolden(t *testing.T) {
 		}
 		table := euryale(t, "verify", model, "--reference", reference).ok(t).stdout
 		require.Contains(t, table, "max_abs")
-		require.Contains(t, table, "all 33 tensors are as in")
+		require.Contains(t, table, "tensors are as in")
 	}
 }
 
@@ -161,7 +161,7 @@ func TestVerifyFinds(t *testing.T) {
 }
 
 func TestPredictGolden(t *testing.T) {
-	model, reference := goldenFile(t, "hf", "gpt-neo"), goldenFile(t, "gpt_neo", "global_local.safetensors")
+	model, reference, other := goldenFile(t, "hf", "gpt-neo"), goldenFile(t, "gpt_neo", "global_local.safetensors"), goldenFile(t, "blocks", "rope.safetensors")
 	t.Chdir(t.TempDir())
 	r := euryale(t, "predict", model, "--input", reference, "--output", "p.safetensors", "--hidden-states", "--json").ok(t)
 	require.Equal(t, "p.safetensors", r.last(t)["output"])
@@ -177,7 +177,7 @@ func TestPredictGolden(t *testing.T) {
 	require.Equal(t, want.In("labels").I, got.In("labels").I)
 	euryale(t, "verify", model, "--reference", "p.safetensors").ok(t)
 
-	r = euryale(t, "predict", model, "--input", goldenFile(t, "blocks", "rope.safetensors"), "--output", "x.safetensors")
+	r = euryale(t, "predict", model, "--input", other, "--output", "x.safetensors")
 	require.Equal(t, 1, r.code)
 	require.Contains(t, r.stderr, "no in/input_ids; there are in/loss_weight.half_split")
 	require.NoFileExists(t, "x.safetensors")
