@@ -28,7 +28,7 @@ var activationNames = [numActivations]string{"none", "gelu", "gelu_new", "quick_
 	"sigmoid", "tanh"}
 
 var activationAliases = map[string]Activation{"": None, "linear": None, "identity": None, "gelu_python": GELU,
-	"gelu_pytorch_tanh": GELUTanh, "gelu_fast": GELUTanh, "gelu_accurate": GELUTanh, "swish": SiLU}
+	"gelu_pytorch_tanh": GELUTanh, "gelu_python_tanh": GELUTanh, "gelu_fast": GELUTanh, "gelu_accurate": GELUTanh, "swish": SiLU}
 
 // String returns Hugging Face's word for a.
 func (a Activation) String() string {
