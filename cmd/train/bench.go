@@ -199,7 +199,11 @@ type sweepLine struct {
 
 // sweep measures each length in a process of its own, because the peak of a process cannot be set back.
 func (a *app) sweep(ctx context.Context, f benchFlags) error {
-	if _, err := f.job(); err != nil {
+	j, err := f.job()
+	if err != nil {
+		return err
+	}
+	if _, err := j.Check(); err != nil {
 		return err
 	}
 	self, err := os.Executable()

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -30,13 +31,31 @@ func binary(t *testing.T) string {
 	return path
 }
 
+// shared is a buffer that is read while a process writes to it.
+type shared struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *shared) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *shared) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
 // start runs the program and waits until it has done some steps.
-func start(t *testing.T, program string, args ...string) (*exec.Cmd, *bytes.Buffer, *json.Decoder) {
+func start(t *testing.T, program string, args ...string) (*exec.Cmd, *shared, *json.Decoder) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	c := exec.CommandContext(ctx, program, args...)
-	var stderr bytes.Buffer
+	var stderr shared
 	c.Stderr = &stderr
 	out, err := c.StdoutPipe()
 	require.NoError(t, err)
@@ -117,4 +136,15 @@ func TestSecondSignalLeavesAtOnce(t *testing.T) {
 	_ = c.Wait()
 	require.Equal(t, 130, c.ProcessState.ExitCode())
 	euryale(t, "inspect", "r", "--check").ok(t)
+}
+
+func TestSweep(t *testing.T) {
+	small := []string{"bench", "--sweep", "--json", "--steps", "1", "--set", "model.num_hidden_layers=1", "--set", "model.hidden_size=16",
+		"--set", "model.num_attention_heads=1", "--set", "model.intermediate_size=16"}
+	out, err := exec.Command(binary(t), append(small, "--window", "16")...).Output()
+	require.NoError(t, err)
+	r := result{stdout: string(out)}
+	require.Len(t, r.events(t), len(sweepLengths)+1)
+	require.ElementsMatch(t, []string{"event", "variant", "time_exponent", "memory_exponent"}, keys(r.last(t)))
+	require.Equal(t, 2, euryale(t, append(small, "--set", "model.hiden_size=3")...).code)
 }
