@@ -45,7 +45,7 @@ func rewritten(t *testing.T, from, to string, change func(x *checkpoints.Tensor)
 	require.NoError(t, f.Close())
 }
 
-func TestVerifyGolden(t *testing.T) {
+func TestVerifyReference(t *testing.T) {
 	for _, c := range [][2]string{{"gpt2", "gpt2/lm"}, {"gpt-neo", "gpt_neo/global_local"}} {
 		model, reference := goldenFile(t, "hf", c[0]), goldenFile(t, c[1]+".safetensors")
 		single := euryale(t, "verify", model, "--reference", reference, "--json").ok(t)
@@ -160,7 +160,7 @@ func TestVerifyFinds(t *testing.T) {
 	euryale(t, "verify", "m", "--reference", reference).ok(t)
 }
 
-func TestPredictGolden(t *testing.T) {
+func TestPredictReference(t *testing.T) {
 	model, reference, other := goldenFile(t, "hf", "gpt-neo"), goldenFile(t, "gpt_neo", "global_local.safetensors"), goldenFile(t, "blocks", "rope.safetensors")
 	t.Chdir(t.TempDir())
 	r := euryale(t, "predict", model, "--input", reference, "--output", "p.safetensors", "--hidden-states", "--json").ok(t)

@@ -18,7 +18,7 @@ const EnvDir = "EURYALE_GOLDEN"
 
 // Case is one recorded run of a reference.
 type Case struct {
-	System string // name of the folder
+	System string // as described, else the name of the folder
 	Name   string // name of the file without its ending
 	Path   string // of the tensors
 
@@ -43,6 +43,7 @@ type Case struct {
 
 // header is what is decoded of a case's description; the rest is reached by Decode.
 type header struct {
+	System      string            `json:"system"`
 	Kind        string            `json:"kind"`
 	Variant     string            `json:"variant"`
 	ModelClass  string            `json:"model_class"`
@@ -78,23 +79,28 @@ func Root() (string, error) {
 	}
 }
 
-// Cases lists the descriptions (paths of the .json files) of all cases below a folder, sorted. Hugging Face folders (hf/) are no cases.
+// Cases lists the descriptions (paths of the .json files) of all cases of a folder, sorted: those in the folders of systems, and
+// those in the folder itself that have tensors beside them. Hugging Face folders (hf/) are no cases.
 func Cases(root string) ([]string, error) {
-	var paths []string
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if d.IsDir() && path != root && d.Name() == "hf" {
-			return fs.SkipDir
-		}
-		if !d.IsDir() && filepath.Ext(path) == ".json" {
-			paths = append(paths, path)
-		}
-		return nil
-	})
+	if _, err := os.Stat(root); err != nil {
+		return nil, err
+	}
+	systems, err := filepath.Glob(filepath.Join(root, "*", "*.json"))
 	if err != nil {
 		return nil, err
+	}
+	own, err := filepath.Glob(filepath.Join(root, "*.json"))
+	if err != nil {
+		return nil, err
+	}
+	paths := slices.DeleteFunc(own, func(path string) bool {
+		_, err := os.Stat(strings.TrimSuffix(path, ".json") + ".safetensors")
+		return err != nil
+	})
+	for _, path := range systems {
+		if filepath.Base(filepath.Dir(path)) != "hf" {
+			paths = append(paths, path)
+		}
 	}
 	if len(paths) == 0 {
 		return nil, fmt.Errorf("%s: no golden cases", root)
@@ -136,6 +142,9 @@ func open(path, jsonPath string, description []byte) (*Case, error) {
 		Kind: h.Kind, Variant: h.Variant, ModelClass: h.ModelClass, Class: h.Class, Config: h.Config, Kwargs: h.Kwargs, TrainMode: h.TrainMode,
 		Tied: h.Tied, WithoutGrad: h.WithoutGrad, PositionalInputs: h.Positional, AllowNonFinite: h.NonFinite, Tolerance: h.Tolerance,
 		tensors: map[string]*Tensor{},
+	}
+	if h.System != "" {
+		c.System = h.System
 	}
 	if err := json.Unmarshal(description, &c.fields); err != nil {
 		return nil, fmt.Errorf("%s: %w", jsonPath, err)

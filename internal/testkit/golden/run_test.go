@@ -57,8 +57,7 @@ func TestCheckHead(t *testing.T) {
 
 // Each variant of a case that does not fit the model is an error that says so.
 func TestModelOfCase(t *testing.T) {
-	root, err := Root()
-	require.NoError(t, err)
+	root := ownCopy(t)
 	open := func() *Case {
 		c, err := Open(root + "/gpt_neo/local_pad.json")
 		require.NoError(t, err)
