@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -23,6 +24,10 @@ type interrupted struct{ signal syscall.Signal }
 
 func (e interrupted) Error() string { return "stopped by " + e.signal.String() }
 
+// sameSignal is the time within which a second signal counts as the first: timeout(1) and others send one to the process and
+// one to its group.
+const sameSignal = 500 * time.Millisecond
+
 // onSignals returns a context that the first SIGINT or SIGTERM ends: training finishes its step and saves. The second ends the process
 // at once; the last checkpoint is whole either way.
 func onSignals(parent context.Context) (context.Context, func()) {
@@ -30,15 +35,16 @@ func onSignals(parent context.Context) (context.Context, func()) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	go func() {
-		first := true
+		var first time.Time
 		for s := range signals {
 			sig, _ := s.(syscall.Signal)
-			if !first {
+			if first.IsZero() {
+				first = time.Now()
+				fmt.Fprintf(os.Stderr, "\n%v: stopping (training finishes its step and saves); once more to leave at once\n", sig)
+				cancel(interrupted{sig})
+			} else if time.Since(first) > sameSignal {
 				os.Exit(128 + int(sig))
 			}
-			first = false
-			fmt.Fprintf(os.Stderr, "\n%v: stopping (training finishes its step and saves); once more to leave at once\n", sig)
-			cancel(interrupted{sig})
 		}
 	}()
 	return ctx, func() { signal.Stop(signals) }

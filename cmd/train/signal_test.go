@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -125,17 +126,42 @@ func exists(path string) bool {
 	return err == nil
 }
 
-func TestSecondSignalLeavesAtOnce(t *testing.T) {
+func TestTwoSignalsAtOnceAreOne(t *testing.T) {
 	corpus := text(t)
 	program := binary(t)
 	t.Chdir(t.TempDir())
-	c, _, d := start(t, program, append(append([]string{"fit", "--json", "--data", corpus, "--run", "r"}, tiny...), "--set", "train.steps=100000")...)
-	require.NoError(t, c.Process.Signal(syscall.SIGINT))
-	_ = c.Process.Signal(syscall.SIGINT)
-	drain(d)
+	c, stderr, d := start(t, program, append(append([]string{"fit", "--json", "--data", corpus, "--run", "r"}, tiny...), "--set", "train.steps=100000")...)
+	require.NoError(t, c.Process.Signal(syscall.SIGTERM))
+	_ = c.Process.Signal(syscall.SIGTERM)
+	last := drain(d)
 	_ = c.Wait()
-	require.Equal(t, 130, c.ProcessState.ExitCode())
+	require.Equal(t, 143, c.ProcessState.ExitCode(), stderr.String())
+	require.Equal(t, "interrupted", last["stopped"])
 	euryale(t, "inspect", "r", "--check").ok(t)
+}
+
+func TestSecondSignalLeavesAtOnce(t *testing.T) {
+	program := binary(t)
+	t.Chdir(t.TempDir())
+	// A step that takes long: generic kernels, long sequences.
+	c := exec.CommandContext(t.Context(), program, "fit", "--set", "train.sequence_length=8192", "--set", "train.global_batch=64", "--run", "r")
+	c.Env = append(os.Environ(), "EURYALE_CPU=generic")
+	var stderr shared
+	c.Stderr = &stderr
+	require.NoError(t, c.Start())
+	wait := func(what string) {
+		require.Eventually(t, func() bool { return strings.Contains(stderr.String(), what) }, 20*time.Second, 5*time.Millisecond)
+	}
+	wait("writing r")
+	require.NoError(t, c.Process.Signal(syscall.SIGINT))
+	wait("once more")
+	time.Sleep(sameSignal + 100*time.Millisecond)
+	require.NoError(t, c.Process.Signal(syscall.SIGTERM))
+	start := time.Now()
+	_ = c.Wait()
+	require.Less(t, time.Since(start), 5*time.Second)
+	require.Equal(t, 143, c.ProcessState.ExitCode(), "the code of the second signal")
+	require.NotContains(t, stderr.String(), "stopped after step")
 }
 
 func TestSweep(t *testing.T) {
