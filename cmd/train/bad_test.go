@@ -35,7 +35,7 @@ func TestBadInput(t *testing.T) {
 		{[]string{"fit", "--steps", "-1"}, 2, []string{"--steps is -1"}},
 		{[]string{"fit", "extra"}, 2, []string{"extra"}},
 		{[]string{"resume"}, 2, []string{"resume wants a run folder"}},
-		{[]string{"resume", "nowhere"}, 2, []string{"nowhere"}},
+		{[]string{"resume", "nowhere"}, 2, []string{"nowhere is not a run folder"}},
 		{[]string{"eval", "nowhere"}, 1, []string{"nowhere", "no such folder"}},
 		{[]string{"eval", "r", "--data", "nowhere.txt"}, 1, []string{"nowhere.txt", "no such file"}},
 		{[]string{"inspect", "nowhere"}, 1, []string{"nowhere"}},
@@ -67,7 +67,7 @@ func TestBadInput(t *testing.T) {
 		{[]string{"fit", "--config", file("torn.json", "{\"train\": {\"lr\": 1e-3,\n  \"steps\"")}, 2, []string{"torn.json", "line 2"}},
 		{[]string{"fit", "--config", file("many.json", `{"train": {"lr": "x", "stpes": 3, "seed": -1}, "modle": {}}`)}, 2, []string{"4 faults", "train.lr", "train.stpes", "train.seed", "modle"}},
 		{[]string{"fit", "--config", file("two.json", `{"train": {"lr": -1, "batch_size": 0}}`)}, 2, []string{"train.lr", "train.batch_size"}},
-		{[]string{"fit", "--config", "nowhere.json"}, 2, []string{"nowhere.json"}},
+		{[]string{"fit", "--config", "nowhere.json"}, 2, []string{"nowhere.json", "check the path"}},
 		{[]string{"fit", "--from", "nowhere"}, 1, []string{"nowhere"}},
 		{[]string{"fit", "--run", "a", "--name", "b"}, 2, []string{"--run", "--name"}},
 	} {

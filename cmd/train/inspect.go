@@ -220,7 +220,7 @@ func (a *app) listTensors(ctx context.Context, s *checkpoints.Safetensors, check
 			problem(fault)
 		}
 	}
-	a.out.text("parameters   %d in %d tensors, %s\n", done.Parameters, done.Tensors, megabytes(done.Bytes))
+	a.out.text("values       %d in %d tensors, %s\n", done.Parameters, done.Tensors, megabytes(done.Bytes))
 	for _, n := range s.Notes() {
 		a.out.text("note         %s\n", n)
 	}

@@ -2,6 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -27,6 +31,9 @@ that never stopped, to the last bit (on the same kernel set). A damaged checkpoi
 func (a *app) resume(ctx context.Context, dir string, steps int) error {
 	if steps < 0 {
 		return usagef("--steps is %d: give at least 1", steps)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "config.json")); errors.Is(err, fs.ErrNotExist) {
+		return usagef("%s is not a run folder (it has no config.json); give one that `%s runs` lists", dir, program())
 	}
 	run, err := train.Resume(dir, nil, train.Options{Hooks: a.hooks(train.Config{})})
 	if err != nil {

@@ -34,9 +34,9 @@ func ReadFile(path string, dst any) error {
 // fileFault leaves the path out of an error of os: FileError names it.
 func fileFault(err error) error {
 	if p := (*os.PathError)(nil); errors.As(err, &p) {
-		return p.Err
+		err = p.Err
 	}
-	return err
+	return fmt.Errorf("cannot be read (%w); check the path", err)
 }
 
 // Decode reads JSON into what dst points to, by the rules of encoding/json with these exceptions: keys are case-sensitive; unknown keys
