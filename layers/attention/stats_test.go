@@ -17,7 +17,7 @@ func parse(t require.TestingT, s string) Pattern {
 }
 
 // The table of spec "Graph statistics": n = 64; path 0 stands for never.
-func TestStatsGolden(t *testing.T) {
+func TestStatsOfTable(t *testing.T) {
 	for _, c := range []struct {
 		pattern  string
 		nnz      int64
