@@ -10,5 +10,8 @@
 //	state_before/*, state_after/*, state_after64/*   buffers that the call changes
 //	mid64/*                       intermediate values, for finding an error
 //
-// Tests and the verify command share this package, so it knows nothing of *testing.T.
+// Language models of the Hugging Face families are built from a case or a folder and run by Run; CheckModel compares all that
+// a case holds. Adapters for the other systems are test files, where the quirks of their packages belong.
+//
+// Tests and the commands verify and predict share this package, so it knows nothing of *testing.T.
 package golden
