@@ -214,7 +214,7 @@ func TestBadData(t *testing.T) {
 	_, err = Load(Config{Path: only})
 	requireError(t, err, ErrEmpty, "folder of empty files", "all 1 .txt files")
 	_, err = Load(Config{}.Spec("task:parity"))
-	requireError(t, err, ErrUnknownTask, "task", "task:parity", "none yet")
+	requireError(t, err, ErrUnknownTask, "task", "task:parity", "the tasks are needle, copy")
 	_, err = Load(Config{}.Spec("task:"))
 	requireError(t, err, ErrUnknownTask, "task without name")
 	_, err = Load(Config{Tokenizer: "bpe"})

@@ -16,6 +16,7 @@ var (
 	ErrFormat      = errors.New("unknown format")
 	ErrTorn        = errors.New("damaged")
 	ErrUnknownTask = errors.New("unknown task")
+	ErrTask        = errors.New("bad task parameter")
 	ErrTokenizer   = errors.New("unknown tokenizer")
 	ErrRead        = errors.New("cannot be read")
 )

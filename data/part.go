@@ -2,13 +2,14 @@ package data
 
 import "fmt"
 
-// Part is a number of documents as tokens.
+// Part is a number of documents as tokens, or of examples of a task.
 type Part struct {
 	Name   string // train, val, test or all
 	source string // for errors
 	tokens tokens
 	bounds []int // document d holds tokens bounds[d] to bounds[d+1]
 	bytes  int64
+	task   *examples // in place of tokens and bounds, if it is of a task
 }
 
 func newPart(source, name string, tok Tokenizer, docs []document) *Part {
@@ -21,20 +22,63 @@ func newPart(source, name string, tok Tokenizer, docs []document) *Part {
 	return p
 }
 
-// Documents is how many documents the part has.
-func (p *Part) Documents() int { return len(p.bounds) - 1 }
+// Documents is how many documents the part has; an example of a task counts as one.
+func (p *Part) Documents() int {
+	if p.task != nil {
+		return p.task.n
+	}
+	return len(p.bounds) - 1
+}
 
-// Tokens is how many tokens it has.
-func (p *Part) Tokens() int { return p.tokens.len() }
+// Tokens is how many tokens it has, with the padding of examples of a task.
+func (p *Part) Tokens() int {
+	if p.task != nil {
+		return p.task.n * p.task.task.length
+	}
+	return p.tokens.len()
+}
 
-// Bytes is the size of its text in bytes.
-func (p *Part) Bytes() int64 { return p.bytes }
+// Bytes is the size of its text in bytes. Each answer of a task counts as a byte, nothing else of its examples does.
+func (p *Part) Bytes() int64 {
+	if p.task != nil {
+		return int64(p.task.n) * int64(p.task.task.answers)
+	}
+	return p.bytes
+}
 
-// BytesPerToken is the mean size of a token. A loss in nats a token divided by ln 2 and by this is bits per byte.
-func (p *Part) BytesPerToken() float64 { return float64(p.bytes) / float64(p.tokens.len()) }
+// BytesPerToken is the mean size of a token that is predicted. A loss in nats a token divided by ln 2 and by this is bits per byte.
+func (p *Part) BytesPerToken() float64 {
+	if p.task != nil {
+		return 1
+	}
+	return float64(p.bytes) / float64(p.tokens.len())
+}
 
-// Document returns the tokens of document d.
+// Length is the only sequence length that the part has, that of the examples of a task; 0 for text, which is cut to any.
+func (p *Part) Length() int {
+	if p.task != nil {
+		return p.task.task.length
+	}
+	return 0
+}
+
+// CheckWindows refuses a length of windows that is not the part's own; text has none.
+//
+// Errors: ErrTask.
+func (p *Part) CheckWindows(t int) error {
+	if p.task != nil {
+		return p.task.checkLength(p.source, t)
+	}
+	return nil
+}
+
+// Document returns the tokens of document d, or of example d of a task (without the answers that it does not read back).
 func (p *Part) Document(d int) []int32 {
+	if p.task != nil {
+		b := NewBatch(1, p.task.task.length)
+		p.task.fill(b, 0, d, &stream{})
+		return b.IDs[:b.Lens[0]]
+	}
 	ids := make([]int32, p.bounds[d+1]-p.bounds[d])
 	p.tokens.copy(ids, p.bounds[d])
 	return ids
@@ -60,6 +104,9 @@ func (p *Part) longest() int {
 
 // checkLength refuses a sequence length that no document fills.
 func (p *Part) checkLength(t int) error {
+	if p.task != nil {
+		return p.task.checkLength(p.source, t)
+	}
 	if t < 1 {
 		return &Error{Kind: ErrTooShort, Path: p.source, What: fmt.Sprintf("sequence_length is %d", t), Fix: "set train.sequence_length to 1 or more", Largest: p.longest() - 1}
 	}
@@ -77,6 +124,7 @@ type Batch struct {
 	IDs     []int32 // [B,T]
 	Targets []int32 // [B,T], the token after each; -1 where nothing is to be predicted
 	Lens    []int32 // [B], tokens of each row that are not padding; 0 for a row that is padding as a whole
+	Tenths  []int8  // [B], in which tenth of a row, 0 to 9, a task has put what is to be found; -1: in no particular one; nil for text
 }
 
 // NewBatch returns a batch to fill.
@@ -114,6 +162,9 @@ func (b *Batch) pad(r, n int) {
 		b.IDs[i], b.Targets[i] = 0, -1
 	}
 	b.Lens[r] = int32(n)
+	if b.Tenths != nil {
+		b.Tenths[r] = -1
+	}
 }
 
 // FromTokens makes a part of documents that are tokens already: the random ones of a benchmark, or those of a task. A token counts

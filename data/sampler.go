@@ -11,6 +11,8 @@ const freePhase = 8
 // Epoch e holds the examples e*N to (e+1)*N-1. Each document gives as many windows of T inputs as it holds, end to end, from an offset
 // that is drawn anew for each epoch, so that over the epochs every token is seen at every place; a document shorter than T
 // gives one padded example. A document of 8 windows or more gives one less than it holds, which leaves the offset free.
+//
+// Of a task an epoch holds each example of the part once.
 type Sampler struct {
 	part *Part
 	t    int
@@ -20,16 +22,23 @@ type Sampler struct {
 
 	epoch int64 // the one that order belongs to
 	order permutation
+
+	stream stream // of a task
 }
 
 // Sampler returns the training examples of a part. It fills batches from one goroutine at a time.
 //
-// Errors: ErrTooShort with the largest valid length, if no document fills a sequence of t inputs and their targets.
+// Errors: ErrTooShort with the largest valid length, if no document fills a sequence of t inputs and their targets; ErrTask if t is not
+// the length of a task's examples.
 func (p *Part) Sampler(t int, seed uint64) (*Sampler, error) {
 	if err := p.checkLength(t); err != nil {
 		return nil, err
 	}
 	s := &Sampler{part: p, t: t, seed: seed, epoch: -1}
+	if p.task != nil {
+		s.ends = []int{p.task.n}
+		return s, nil
+	}
 	n := 0
 	for d := range p.Documents() {
 		if k := sequences(p.bounds[d+1]-p.bounds[d], t); k > 0 {
@@ -62,19 +71,29 @@ func (s *Sampler) T() int { return s.t }
 // Fill writes the examples position to position+B-1. Cost: O(B·(T + log documents)), no allocation.
 func (s *Sampler) Fill(position int64, b *Batch) {
 	for r := range b.B {
+		if task := s.part.task; task != nil {
+			_, i := s.shuffled(position + int64(r))
+			task.fill(b, r, i, &s.stream)
+			continue
+		}
 		start, end := s.example(position + int64(r))
 		b.fill(r, s.part, start, end, 0)
 	}
 }
 
-// example returns the first input and the last target of an example as indices of the part's tokens.
-func (s *Sampler) example(position int64) (start, end int) {
+// shuffled returns the epoch of a position, and which of the N examples it holds.
+func (s *Sampler) shuffled(position int64) (epoch int64, i int) {
 	n := s.PerEpoch()
-	epoch, i := position/int64(n), int(position%int64(n))
+	epoch, i = position/int64(n), int(position%int64(n))
 	if epoch != s.epoch {
 		s.epoch, s.order = epoch, newPermutation(n, hash(s.seed, uint64(epoch), 0))
 	}
-	i = s.order.at(i)
+	return epoch, s.order.at(i)
+}
+
+// example returns the first input and the last target of an example as indices of the part's tokens.
+func (s *Sampler) example(position int64) (start, end int) {
+	epoch, i := s.shuffled(position)
 	k := sort.SearchInts(s.ends, i+1)
 	first := 0
 	if k > 0 {

@@ -6,6 +6,8 @@ type Windows struct {
 	t      int
 	spans  []span
 	scored int64
+
+	stream stream // of a task
 }
 
 // span is a window: inputs start to end-1, targets after index from up to end.
@@ -19,10 +21,18 @@ func (p *Part) PlainWindows(t int) *Windows { return p.StridedWindows(t, t) }
 // first of each document is predicted exactly once, from at least T-stride tokens before it once there are that many. The first token of
 // a document has nothing before it and is not predicted: it counts neither in Scored nor in Bytes. The last window is moved back to
 // end with the document, where stride < T.
+//
+// The windows of a task are its examples, whatever stride; there are none if T is shorter than they are (see CheckWindows).
 func (p *Part) StridedWindows(t, stride int) *Windows {
 	t = max(t, 1)
 	stride = min(max(stride, 1), t)
 	w := &Windows{part: p, t: t}
+	if p.task != nil {
+		if t >= p.task.task.length {
+			w.scored = p.Bytes()
+		}
+		return w
+	}
 	for d := range p.Documents() {
 		a, z := p.bounds[d], p.bounds[d+1]-1
 		for from, start := a, a; from < z; start += stride {
@@ -39,7 +49,12 @@ func (p *Part) StridedWindows(t, stride int) *Windows {
 }
 
 // Len is the number of windows.
-func (w *Windows) Len() int { return len(w.spans) }
+func (w *Windows) Len() int {
+	if w.part.task != nil && w.scored > 0 {
+		return w.part.task.n
+	}
+	return len(w.spans)
+}
 
 // T is the length of a window.
 func (w *Windows) T() int { return w.t }
@@ -54,8 +69,12 @@ func (w *Windows) Bytes() float64 { return float64(w.scored) * w.part.BytesPerTo
 // Fill writes the windows first to first+B-1; rows past the last window are padding.
 func (w *Windows) Fill(first int, b *Batch) {
 	for r := range b.B {
-		if first+r >= len(w.spans) {
+		if first+r >= w.Len() {
 			b.pad(r, 0)
+			continue
+		}
+		if task := w.part.task; task != nil {
+			task.fill(b, r, first+r, &w.stream)
 			continue
 		}
 		s := w.spans[first+r]

@@ -53,7 +53,7 @@ func TestBadInput(t *testing.T) {
 		{[]string{"fit", "--data", file("short.txt", "A short text.\n\nWith two paragraphs of some words each, and a third.\n\nHere it is.\n")}, 1, []string{"short.txt", "sequence_length"}},
 		{[]string{"fit", "--data", file("binary.txt", "a\x00b")}, 1, []string{"binary"}},
 		{[]string{"fit", "--data", file("torn.jsonl", "{\"text\":\"a\"}\n{\"te")}, 1, []string{"torn.jsonl:2"}},
-		{[]string{"fit", "--data", "task:parity"}, 2, []string{"task:parity"}},
+		{[]string{"fit", "--data", "task:nedle"}, 2, []string{"task:nedle", `"needle"`}},
 		{set("train.learning_rate=1"), 2, []string{"train.learning_rate", "unknown key"}},
 		{set("train.step=1"), 2, []string{`"train.steps"`}},
 		{set("train.lr=fast"), 2, []string{"train.lr", `"fast"`}},

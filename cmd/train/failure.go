@@ -67,7 +67,7 @@ func exitCode(err error) int {
 	case errors.As(err, &diverged):
 		return exitDiverged
 	case errors.As(err, &usage), errors.As(err, &file), errors.As(err, &field), errors.As(err, &syntax), errors.As(err, &pattern), errors.As(err, &exists), errors.As(err, &changed),
-		errors.Is(err, data.ErrTokenizer), errors.Is(err, data.ErrUnknownTask):
+		errors.Is(err, data.ErrTokenizer), errors.Is(err, data.ErrUnknownTask), errors.Is(err, data.ErrTask):
 		return exitUsage
 	}
 	return exitFailure
