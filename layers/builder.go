@@ -147,7 +147,8 @@ func (b *Builder) made(n *Node) *Node {
 
 // Param returns the node of a parameter, called after the scope and the name ("transformer.h.0.attn.c_attn.weight"). The
 // same full name gives the same node, which is how weights are tied.
-// Errors: the set holds a value of another shape under that name.
+// Errors: the set holds a value of another shape under that name; sizes below 1, or more than 2^40 elements; no init for a
+// weight that the set lacks.
 func (b *Builder) Param(name string, init Init, shape ...int) *Node {
 	if b.err != nil {
 		return nil

@@ -2,6 +2,7 @@ package layers
 
 import (
 	"fmt"
+	"math/bits"
 	"slices"
 
 	"gorgonia.org/tensor"
@@ -89,6 +90,9 @@ func convert[F kernels.Float](dst, src *tensor.Dense) {
 	}
 }
 
+// maxElements bounds one weight, far above what memory holds, so that sizes cannot overflow.
+const maxElements = 1 << 40
+
 // require returns a weight for a model, adding it with its initial value where it is missing.
 func (p *Params) require(name string, init Init, seed uint64, shape []int) (*Param, error) {
 	if q := p.names[name]; q != nil {
@@ -99,6 +103,17 @@ func (p *Params) require(name string, init Init, seed uint64, shape []int) (*Par
 	}
 	if len(shape) == 0 || slices.Min(shape) < 1 {
 		return nil, fmt.Errorf("parameter %s: shape %v, want sizes of at least 1", name, shape)
+	}
+	n := uint64(1)
+	for _, d := range shape {
+		if hi, lo := bits.Mul64(n, uint64(d)); hi == 0 && lo <= maxElements {
+			n = lo
+			continue
+		}
+		return nil, fmt.Errorf("parameter %s: shape %v, want at most %d elements", name, shape, maxElements)
+	}
+	if init == nil {
+		return nil, fmt.Errorf("parameter %s: it is not in the set and has no initial value", name)
 	}
 	q := p.add(name, shape)
 	if at := init(name, shape, seed); p.dtype == tensor.Float32 {

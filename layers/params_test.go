@@ -116,3 +116,25 @@ func TestParams(t *testing.T) {
 	require.NotNil(t, b.Param("new", Zeros(), 2, 2))
 	require.Equal(t, []float32{1, 2, 3, 4}, q.Value.Float32s(), "a loaded value is not initialised again")
 }
+
+func TestImpossibleParams(t *testing.T) {
+	for _, c := range []struct {
+		init  Init
+		shape []int
+		want  string
+	}{
+		{Zeros(), nil, "want sizes of at least 1"},
+		{Zeros(), []int{3, 0}, "want sizes of at least 1"},
+		{Zeros(), []int{3, -1}, "want sizes of at least 1"},
+		{Zeros(), []int{1 << 31, 1 << 31}, "want at most"},
+		{Zeros(), []int{1 << 62, 4}, "want at most"}, // 0 where it overflows
+		{nil, []int{3, 5}, "no initial value"},
+	} {
+		p := NewParams(tensor.Float32)
+		b := New(gorgonia.NewGraph(), p, Options{})
+		require.Nil(t, b.Scope("h").Param("w", c.init, c.shape...))
+		require.ErrorContains(t, b.Err(), "parameter h.w: ")
+		require.ErrorContains(t, b.Err(), c.want)
+		require.Zero(t, p.Len())
+	}
+}

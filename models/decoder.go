@@ -58,16 +58,16 @@ func newDecoder(raw []byte) (Model, error) {
 func NewDecoder(c DecoderConfig) (*Decoder, error) {
 	c.ModelType = "decoder"
 	if c.IntermediateSize == 0 {
-		c.IntermediateSize = 4 * c.HiddenSize
+		c.IntermediateSize = 4 * min(max(c.HiddenSize, 1), maxSize/4) // of a wrong width hidden_size alone is the fault
 	}
 	var p problems
 	p.oneOf("task", c.Task, "causal_lm")
-	p.want(c.VocabSize >= 1, "vocab_size", c.VocabSize, "at least 1")
-	p.want(c.HiddenSize >= 1, "hidden_size", c.HiddenSize, "at least 1")
-	p.want(c.IntermediateSize >= 1, "intermediate_size", c.IntermediateSize, "at least 1")
-	p.want(c.NumHiddenLayers >= 1, "num_hidden_layers", c.NumHiddenLayers, "at least 1")
-	p.want(c.NumAttentionHeads >= 1, "num_attention_heads", c.NumAttentionHeads, "at least 1")
-	p.want(c.MaxPositionEmbeddings >= 1, "max_position_embeddings", c.MaxPositionEmbeddings, "at least 1")
+	p.size("vocab_size", c.VocabSize, maxSize)
+	p.size("hidden_size", c.HiddenSize, maxSize)
+	p.size("intermediate_size", c.IntermediateSize, maxSize)
+	p.size("num_hidden_layers", c.NumHiddenLayers, maxLayers)
+	p.size("num_attention_heads", c.NumAttentionHeads, maxSize)
+	p.size("max_position_embeddings", c.MaxPositionEmbeddings, maxSize)
 	if c.HiddenSize >= 1 && c.NumAttentionHeads >= 1 {
 		p.want(c.HiddenSize%c.NumAttentionHeads == 0, "num_attention_heads", c.NumAttentionHeads, fmt.Sprintf("a divisor of hidden_size (%d)", c.HiddenSize))
 		p.want(c.PositionEmbeddingType != "rotary" || c.HiddenSize%c.NumAttentionHeads != 0 || c.HiddenSize/c.NumAttentionHeads%2 == 0,
@@ -114,7 +114,7 @@ func causalPatterns(entries []attention.Entry, layers, heads int) ([]attention.P
 			p.add(config.Prefix(fmt.Sprintf("attention[%d]", i), err))
 		}
 	}
-	all := make([]attention.Pattern, max(layers, 0))
+	all := make([]attention.Pattern, min(max(layers, 0), maxLayers)) // of a wrong number a fault is noted already
 	for l := range all {
 		all[l] = patterns[l%len(patterns)]
 	}

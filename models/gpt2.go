@@ -109,11 +109,11 @@ type hfSizes struct {
 
 // sizes checks them and reads the activation.
 func (p *problems) sizes(s hfSizes) kernels.Activation {
-	p.want(s.vocab >= 1, s.vocabKey, s.vocab, "at least 1")
-	p.want(s.positions >= 1, s.positionsKey, s.positions, "at least 1")
-	p.want(s.hidden >= 1, s.hiddenKey, s.hidden, "at least 1")
-	p.want(s.layers >= 1, s.layersKey, s.layers, "at least 1")
-	p.want(s.inner >= 1, s.innerKey, s.inner, "at least 1")
+	p.size(s.vocabKey, s.vocab, maxSize)
+	p.size(s.positionsKey, s.positions, maxSize)
+	p.size(s.hiddenKey, s.hidden, maxSize)
+	p.size(s.layersKey, s.layers, maxLayers)
+	p.size(s.innerKey, s.inner, maxSize)
 	p.want(s.heads >= 1 && s.hidden%max(s.heads, 1) == 0, s.headsKey, s.heads, fmt.Sprintf("a divisor of %s (%d)", s.hiddenKey, s.hidden))
 	p.want(s.eps > 0, s.epsKey, s.eps, "more than 0")
 	act, err := kernels.ParseActivation(s.act)

@@ -94,7 +94,10 @@ func (c GPTNeoConfig) patterns() ([]attention.Pattern, error) {
 	for _, g := range groups {
 		var kinds []string
 		var times int
-		if json.Unmarshal(g[0], &kinds) != nil || json.Unmarshal(g[1], &times) != nil || times*len(kinds) > c.NumLayers {
+		if json.Unmarshal(g[0], &kinds) != nil || json.Unmarshal(g[1], &times) != nil {
+			return nil, fault
+		}
+		if len(kinds) == 0 || times < 1 || times > min(c.NumLayers, maxLayers)/len(kinds) {
 			return nil, fault
 		}
 		for range times {

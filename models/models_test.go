@@ -176,6 +176,15 @@ func TestFaults(t *testing.T) {
 		{`{"model_type":"gpt2","n_embd":30,"n_head":4,"activation_function":"gelo"}`, []string{"n_head", "activation_function"}},
 		{`{"model_type":"gpt_neo","num_layers":3,"attention_types":[[["global","lokal"],1]]}`, []string{"attention_types"}},
 		{`{"model_type":"gpt2","n_embd":"wide"}`, []string{"n_embd"}},
+		// Sizes that would overflow, hang or fill the memory.
+		{`{"model_type":"gpt_neo","num_layers":3,"attention_types":[[[],9000000000000000000]]}`, []string{"attention_types"}},
+		{`{"model_type":"gpt_neo","num_layers":3,"attention_types":[[["global","local"],4611686018427387905]]}`, []string{"attention_types"}},
+		{`{"model_type":"gpt_neo","num_layers":2,"attention_types":[[["global"],2],[["local"],-1],[["global"],0]]}`, []string{"attention_types"}},
+		{`{"model_type":"gpt_neo","num_layers":4000000000000000000,"attention_types":[[["global"],4000000000000000000]]}`,
+			[]string{"num_layers", "attention_types"}},
+		{`{"model_type":"decoder","vocab_size":4611686018427387904,"hidden_size":4611686018427387904,"num_attention_heads":2,"num_hidden_layers":4000000000000000000}`,
+			[]string{"vocab_size", "hidden_size", "num_hidden_layers"}},
+		{`{"model_type":"gpt2","n_layer":4000000000000000000}`, []string{"n_layer"}},
 	} {
 		_, err := New([]byte(c.text))
 		require.Error(t, err, c.text)

@@ -89,6 +89,17 @@ func (p *problems) want(ok bool, path string, value any, want string) {
 	}
 }
 
+// Bounds of a configuration: what is larger is a slip or an attack, and must not overflow or fill the memory.
+const (
+	maxSize   = 1<<31 - 1 // of vocabularies, widths and positions, which are int32 in the graph
+	maxLayers = 1 << 16
+)
+
+// size checks a number of something that the model must have.
+func (p *problems) size(path string, value, most int) {
+	p.want(value >= 1 && value <= most, path, value, fmt.Sprintf("1 to %d", most))
+}
+
 func (p *problems) oneOf(path, value string, allowed ...string) {
 	if slices.Contains(allowed, value) {
 		return
