@@ -30,8 +30,10 @@ type Inputs struct {
 
 // Outputs are what the forward pass gives.
 type Outputs struct {
-	Logits *Node   // [B,T,V]
-	Hidden []*Node // [B,T,C]: the sum of the embeddings, then the stream after each layer; the last one is after the final norm
+	Logits *Node // [B,T,V]
+	// Hidden are [B,T,C]: the sum of the embeddings, then the stream after each layer; the last one is after the final norm.
+	// Of reversible layers, which keep nothing between them, there are the first and the last one only.
+	Hidden []*Node
 }
 
 // Model is a network without its weights: it adds itself to graphs and names the weights it wants.
@@ -45,7 +47,7 @@ type Model interface {
 	// Config is the resolved config.json.
 	Config() ([]byte, error)
 	// Forward adds the network to the graph of b. Weights are parameters of b. Errors are kept by b. Each layer, or each
-	// layersPerBlock layers, is one block for recomputation; 0: no blocks.
+	// layersPerBlock layers, is one block for recomputation; 0: no blocks. Reversible layers are no blocks whatever it is.
 	Forward(b *layers.Builder, in Inputs, layersPerBlock int) Outputs
 	// Warnings lists what the configuration asks for that has no effect here, for people.
 	Warnings() []string

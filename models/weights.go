@@ -3,6 +3,7 @@ package models
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -30,7 +31,7 @@ func Load(path string, dtype tensor.Dtype) (*Loaded, error) {
 	}
 	m, err := New(src.Config)
 	if err != nil {
-		return nil, errors.Join(&config.FileError{Name: src.Dir + "/config.json", Err: err}, src.Close())
+		return nil, errors.Join(&config.FileError{Name: filepath.Join(src.Dir, "config.json"), Err: err}, src.Close())
 	}
 	params, err := Weights(m, src.Tensors, dtype)
 	if cerr := src.Close(); err == nil {
@@ -45,7 +46,7 @@ func Load(path string, dtype tensor.Dtype) (*Loaded, error) {
 // WeightsError lists how the tensors of a file differ from those that a model wants.
 type WeightsError struct {
 	Missing []string // wanted, not there
-	Unknown []string // there, not wanted
+	Unknown []string // there, not wanted, or there under two names
 	Shape   []string // "name: (4, 8), want (8, 4)"
 }
 
@@ -87,10 +88,11 @@ func Weights(m Model, file *checkpoints.Safetensors, dtype tensor.Dtype) (*layer
 		if !ok {
 			p, ok = params.Get(basePrefix + name)
 		}
-		if !ok {
-			if !passedOver(m, name) {
-				faults.Unknown = append(faults.Unknown, name)
-			}
+		if !ok && passedOver(m, name) {
+			continue
+		}
+		if !ok || found[p.Name] { // none of the model, or one of it a second time, with the prefix and without
+			faults.Unknown = append(faults.Unknown, name)
 			continue
 		}
 		info, _ := file.Info(name)
