@@ -5,12 +5,32 @@ import (
 	"strings"
 )
 
-// Causal cuts a pattern to keys that are not later than the query. A decoder applies it to every pattern it is given.
+// Causal cuts a pattern to keys that are not later than the query. A decoder applies it to every pattern it is given. Random keys
+// are drawn from those that are left; a tree has spans of earlier tokens only. What CheckCausal refuses is cut by node.
 func Causal(p Pattern) Pattern {
-	if _, ok := p.(causal); ok {
+	switch q := p.(type) {
+	case causal:
 		return p
+	case onTokens:
+		return onTokens{Causal(q.of), q.in}
+	case BPTree:
+		return q.inPast()
 	}
-	return causal{p}
+	if spaceOf(p).tree { // spans are no positions, so every part is cut for itself
+		switch q := p.(type) {
+		case union:
+			return union{Causal(q.a), Causal(q.b)}
+		case intersection:
+			return intersection{Causal(q.a), Causal(q.b)}
+		case perHead:
+			parts := make(perHead, len(q))
+			for h := range q {
+				parts[h] = Causal(q[h])
+			}
+			return parts
+		}
+	}
+	return causal{inPast(p)}
 }
 
 type causal struct{ of Pattern }
@@ -18,6 +38,7 @@ type causal struct{ of Pattern }
 func (c causal) String() string           { return "causal(" + c.of.String() + ")" }
 func (c causal) Heads() int               { return c.of.Heads() }
 func (c causal) FromEnd() bool            { return c.of.FromEnd() }
+func (c causal) space() space             { return spaceOf(c.of) }
 func (c causal) Sees(h, i, j, n int) bool { return j <= i && c.of.Sees(h, i, j, n) }
 func (c causal) Row(h, i, n int, dst []Run) []Run {
 	at := len(dst)
@@ -33,6 +54,8 @@ func (c causal) NNZ(h, n int) int64 {
 		return p.causalNNZ(n)
 	case union:
 		return union{Causal(p.a), Causal(p.b)}.NNZ(h, n)
+	case beyond:
+		return union{Causal(p.a), causal{p.b}}.NNZ(h, n)
 	case perHead:
 		return Causal(p[h]).NNZ(0, n)
 	}
@@ -41,25 +64,28 @@ func (c causal) NNZ(h, n int) int64 {
 
 // Union lets a query read what either pattern lets it read. An error tells of patterns made for different numbers of heads.
 func Union(a, b Pattern) (Pattern, error) {
-	if err := sameHeads(a, b); err != nil {
+	parts, err := aligned(a, b)
+	if err != nil {
 		return nil, err
 	}
-	return union{a, b}, nil
+	return union{parts[0], parts[1]}, nil
 }
 
 // Intersection lets a query read what both patterns let it read.
 func Intersection(a, b Pattern) (Pattern, error) {
-	if err := sameHeads(a, b); err != nil {
+	parts, err := aligned(a, b)
+	if err != nil {
 		return nil, err
 	}
-	return intersection{a, b}, nil
+	return intersection{parts[0], parts[1]}, nil
 }
 
-func sameHeads(a, b Pattern) error {
+// aligned gives two patterns the same nodes.
+func aligned(a, b Pattern) ([]Pattern, error) {
 	if x, y := a.Heads(), b.Heads(); x != y && x != 1 && y != 1 {
-		return fmt.Errorf("%s describes %d heads and %s describes %d; give both the same number", a, x, b, y)
+		return nil, fmt.Errorf("%s describes %d heads and %s describes %d; give both the same number", a, x, b, y)
 	}
-	return nil
+	return align(a, b)
 }
 
 type union struct{ a, b Pattern }
@@ -67,6 +93,7 @@ type union struct{ a, b Pattern }
 func (u union) String() string           { return u.a.String() + " + " + u.b.String() }
 func (u union) Heads() int               { return max(u.a.Heads(), u.b.Heads()) }
 func (u union) FromEnd() bool            { return u.a.FromEnd() || u.b.FromEnd() }
+func (u union) space() space             { return spaceOf(u.a) }
 func (u union) Sees(h, i, j, n int) bool { return u.a.Sees(h, i, j, n) || u.b.Sees(h, i, j, n) }
 func (u union) Row(h, i, n int, dst []Run) []Run {
 	return u.b.Row(h, i, n, u.a.Row(h, i, n, dst))
@@ -117,13 +144,18 @@ func (x intersection) String() string {
 
 // bracketUnion writes an operand of &, which binds tighter than +.
 func bracketUnion(p Pattern) string {
-	if _, ok := p.(union); ok {
+	inner := p
+	if o, ok := p.(onTokens); ok {
+		inner = o.of
+	}
+	if _, ok := inner.(union); ok {
 		return "(" + p.String() + ")"
 	}
 	return p.String()
 }
 func (x intersection) Heads() int               { return max(x.a.Heads(), x.b.Heads()) }
 func (x intersection) FromEnd() bool            { return x.a.FromEnd() || x.b.FromEnd() }
+func (x intersection) space() space             { return spaceOf(x.a) }
 func (x intersection) Sees(h, i, j, n int) bool { return x.a.Sees(h, i, j, n) && x.b.Sees(h, i, j, n) }
 func (x intersection) Row(h, i, n int, dst []Run) []Run {
 	return append(dst, meetAll(x.a.Row(h, i, n, nil), x.b.Row(h, i, n, nil))...)
@@ -156,7 +188,8 @@ func Heads(parts ...Pattern) (Pattern, error) {
 	if len(parts) == 1 {
 		return parts[0], nil
 	}
-	return perHead(parts), nil
+	parts, err := align(parts...)
+	return perHead(parts), err
 }
 
 type perHead []Pattern
@@ -168,7 +201,8 @@ func (p perHead) String() string {
 	}
 	return "heads(" + strings.Join(s, "; ") + ")"
 }
-func (p perHead) Heads() int { return len(p) }
+func (p perHead) Heads() int   { return len(p) }
+func (p perHead) space() space { return spaceOf(p[0]) }
 func (p perHead) FromEnd() bool {
 	for _, q := range p {
 		if q.FromEnd() {
@@ -193,6 +227,8 @@ func headOf(p Pattern, h int) Pattern {
 		return intersection{headOf(q.a, h), headOf(q.b, h)}
 	case perHead:
 		return q[h]
+	case onTokens:
+		return onTokens{headOf(q.of, h), q.in}
 	}
 	return p
 }

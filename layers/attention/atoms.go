@@ -136,6 +136,31 @@ func (b Blocks) causalNNZ(n int) int64 {
 	return total
 }
 
+// ShiftedBlocks is Blocks with all borders Shift positions earlier, so that the first block is the shorter one (without wrapping
+// round). Alternating with Blocks of the same size, Shift = Size/2, it carries news across borders.
+type ShiftedBlocks struct {
+	alike
+	Size, Shift int
+}
+
+func (b ShiftedBlocks) String() string { return fmt.Sprintf("shifted-blocks(%d,%d)", b.Size, b.Shift) }
+func (b ShiftedBlocks) Sees(_, i, j, n int) bool {
+	return inside(i, j, n) && (i+b.Shift)/b.Size == (j+b.Shift)/b.Size
+}
+func (b ShiftedBlocks) Row(_, i, n int, dst []Run) []Run {
+	start := (i+b.Shift)/b.Size*b.Size - b.Shift
+	return appendRun(dst, max(0, start), min(n, start+b.Size), 1)
+}
+func (b ShiftedBlocks) Col(h, j, n int, dst []Run) []Run { return b.Row(h, j, n, dst) }
+func (b ShiftedBlocks) NNZ(h, n int) int64 {
+	first := min(n, b.Size-b.Shift)
+	return int64(first)*int64(first) + Blocks{Size: b.Size}.NNZ(h, n-first)
+}
+func (b ShiftedBlocks) causalNNZ(n int) int64 {
+	first := min(n, b.Size-b.Shift)
+	return triangle(first) + Blocks{Size: b.Size}.causalNNZ(n-first)
+}
+
 // Global makes some positions read all and be read by all. Negative positions count from the end: -1 is the last.
 // Positions that the sequence does not have are ignored.
 type Global struct {

@@ -39,6 +39,22 @@ var words = map[string]word{
 	"dilated": {"dilated(left,right,gap)", 3, 3, false, newDilated},
 	"blocks":  {"blocks(size), blocks(size,overlap) or blocks(size,left,right)", 1, 3, false, newBlocks},
 	"global":  {"global(i,j,…)", 1, -1, true, func(a []int) (Pattern, error) { return NewGlobal(a...), nil }},
+
+	"external":       {"external(g)", 1, 1, false, newExternal},
+	"random":         {"random(r,seed)", 2, 3, false, newRandom},
+	"random-blocks":  {"random-blocks(size,r,seed)", 3, 4, false, newRandomBlocks},
+	"bernoulli":      {"bernoulli(numerator,denominator,seed)", 3, 4, false, newBernoulli},
+	"window-blocks":  {"window-blocks(size,count)", 2, 2, false, newWindowBlocks},
+	"shifted-blocks": {"shifted-blocks(size,shift)", 2, 2, false, newShiftedBlocks},
+	"strided":        {"strided(stride)", 1, 1, false, newStrided},
+	"fixed":          {"fixed(stride,columns)", 2, 2, false, newFixed},
+	"summary":        {"summary(stride,columns) or summary(stride,columns,group)", 2, 3, false, newSummary},
+	"star":           {"star", 0, 0, false, func([]int) (Pattern, error) { return Star{}, nil }},
+	"bp-tree":        {"bp-tree(k)", 1, 1, false, newBPTree},
+	"image1d":        {"image1d(query,memory)", 2, 2, false, newImage1D},
+	"image2d":        {"image2d(height,width,query_height,query_width,memory_height,memory_width)", 6, 6, false, newImage2D},
+	"row":            {"row(height,width)", 2, 2, false, newRow},
+	"column":         {"column(height,width)", 2, 2, false, newColumn},
 }
 
 func newDilated(a []int) (Pattern, error) {
@@ -46,6 +62,13 @@ func newDilated(a []int) (Pattern, error) {
 		return nil, fmt.Errorf("gap is %d; the smallest is 1 (no gap)", a[2])
 	}
 	return Dilated{Left: a[0], Right: a[1], Gap: a[2]}, nil
+}
+
+func newExternal(a []int) (Pattern, error) {
+	if a[0] < 1 {
+		return nil, fmt.Errorf("number of nodes is %d; the smallest is 1", a[0])
+	}
+	return External{Count: a[0]}, nil
 }
 
 func newBlocks(a []int) (Pattern, error) {
@@ -59,9 +82,33 @@ func newBlocks(a []int) (Pattern, error) {
 	return b, nil
 }
 
+// newWindowBlocks is a window of whole blocks around a query's own; of an even number one more stands on the left.
+func newWindowBlocks(a []int) (Pattern, error) {
+	size, count := a[0], a[1]
+	switch {
+	case size < 1:
+		return nil, fmt.Errorf("block size is %d; the smallest is 1", size)
+	case count < 1:
+		return nil, fmt.Errorf("number of blocks is %d; the smallest is 1, a query's own", count)
+	case count/2 > maxNumber/size:
+		return nil, fmt.Errorf("%d blocks of %d reach further than %d", count, size, maxNumber)
+	}
+	return Blocks{Size: size, Left: size * (count / 2), Right: size * ((count - 1) / 2)}, nil
+}
+
+func newShiftedBlocks(a []int) (Pattern, error) {
+	switch {
+	case a[0] < 1:
+		return nil, fmt.Errorf("block size is %d; the smallest is 1", a[0])
+	case a[1] >= a[0]:
+		return nil, fmt.Errorf("shift is %d; give 0 to %d, less than a block", a[1], a[0]-1)
+	}
+	return ShiftedBlocks{Size: a[0], Shift: a[1]}, nil
+}
+
 // wordNames lists every name of the language, sorted.
 func wordNames() []string {
-	names := []string{"causal", "heads"}
+	names := []string{"beyond", "causal", "heads"}
 	for n := range words {
 		names = append(names, n)
 	}
@@ -205,6 +252,9 @@ func (p *parser) term() (Pattern, error) {
 		if len(parts) != 1 {
 			return nil, p.fail(at, "causal takes one pattern, not %d", len(parts))
 		}
+		if err := CheckCausal(parts[0]); err != nil {
+			return nil, p.fail(at, "%v", err)
+		}
 		return Causal(parts[0]), nil
 	case "heads":
 		parts, err := p.patterns(name)
@@ -216,6 +266,19 @@ func (p *parser) term() (Pattern, error) {
 			return nil, p.fail(at, "%v", err)
 		}
 		return all, nil
+	case "beyond":
+		parts, err := p.patterns(name)
+		if err != nil {
+			return nil, err
+		}
+		if len(parts) != 2 {
+			return nil, p.fail(at, "beyond takes two patterns, not %d; write beyond(a; random(r,seed))", len(parts))
+		}
+		both, err := Beyond(parts[0], parts[1])
+		if err != nil {
+			return nil, p.fail(at, "%v", err)
+		}
+		return both, nil
 	}
 	w, ok := words[name]
 	if !ok {

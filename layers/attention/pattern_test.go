@@ -15,7 +15,7 @@ var sizes = []int{0, 1, 2, 3, 5, 8, 13, 64, 100}
 // drawPattern draws an expression tree over all atoms.
 func drawPattern(t *rapid.T, depth int) Pattern {
 	small := rapid.IntRange(0, 17)
-	kind := rapid.IntRange(0, 5+3*min(depth, 1)).Draw(t, "kind")
+	kind := rapid.IntRange(0, 6+4*min(depth, 1)).Draw(t, "kind")
 	switch kind {
 	case 0:
 		return Full{}
@@ -30,8 +30,14 @@ func drawPattern(t *rapid.T, depth int) Pattern {
 	case 5:
 		return NewGlobal(rapid.SliceOfN(rapid.IntRange(-110, 110), 1, 5).Draw(t, "positions")...)
 	case 6:
-		return Causal(drawPattern(t, depth-1))
+		return drawAtom(t)
 	case 7:
+		return Causal(drawPattern(t, depth-1))
+	case 8:
+		p, err := Beyond(drawPattern(t, depth-1), drawRandom(t))
+		require.NoError(t, err)
+		return p
+	case 9:
 		p, err := Union(drawPattern(t, depth-1), drawPattern(t, depth-1))
 		require.NoError(t, err)
 		return p
@@ -40,6 +46,74 @@ func drawPattern(t *rapid.T, depth int) Pattern {
 		require.NoError(t, err)
 		return p
 	}
+}
+
+// drawAtom draws one of the atoms of sparse transformers, random graphs and images.
+func drawAtom(t *rapid.T) Pattern {
+	one := rapid.IntRange(1, 13)
+	switch rapid.IntRange(0, 9).Draw(t, "atom") {
+	case 0:
+		return Strided{Stride: one.Draw(t, "stride")}
+	case 1:
+		stride := one.Draw(t, "stride")
+		return Fixed{Stride: stride, Summary: rapid.IntRange(1, stride).Draw(t, "columns")}
+	case 2:
+		stride := one.Draw(t, "stride")
+		columns := rapid.IntRange(1, stride).Draw(t, "columns")
+		return Summary{Stride: stride, Columns: columns, Group: rapid.IntRange(0, stride/columns-1).Draw(t, "group")}
+	case 3:
+		size := one.Draw(t, "size")
+		return ShiftedBlocks{Size: size, Shift: rapid.IntRange(0, size-1).Draw(t, "shift")}
+	case 4:
+		return Image1D{Query: one.Draw(t, "query"), Memory: rapid.IntRange(0, 17).Draw(t, "memory")}
+	case 5:
+		return Image2D{Height: one.Draw(t, "height"), Width: one.Draw(t, "width"), QueryHeight: rapid.IntRange(1, 5).Draw(t, "query height"),
+			QueryWidth: rapid.IntRange(1, 5).Draw(t, "query width"), MemoryHeight: rapid.IntRange(0, 7).Draw(t, "memory height"),
+			MemoryWidth: rapid.IntRange(0, 7).Draw(t, "memory width")}
+	case 6:
+		return ImageRow{Height: one.Draw(t, "height"), Width: one.Draw(t, "width")}
+	case 7:
+		return ImageColumn{Height: one.Draw(t, "height"), Width: one.Draw(t, "width")}
+	case 8:
+		return NewBernoulli(rapid.IntRange(0, 7).Draw(t, "numerator"), 7, one.Draw(t, "seed"), 0)
+	}
+	return drawRandom(t)
+}
+
+// drawRandom draws an atom with a fixed number of random keys.
+func drawRandom(t *rapid.T) Pattern {
+	degree, seed, stream := rapid.IntRange(0, 7).Draw(t, "degree"), rapid.IntRange(0, 99).Draw(t, "seed"), rapid.IntRange(0, 2).Draw(t, "stream")
+	if rapid.Bool().Draw(t, "blocks") {
+		return NewRandomBlocks(rapid.IntRange(1, 9).Draw(t, "size"), degree, seed, stream)
+	}
+	return NewRandom(degree, seed, stream)
+}
+
+// drawNodes draws a pattern with nodes besides the tokens.
+func drawNodes(t *rapid.T) Pattern {
+	var p Pattern
+	switch rapid.IntRange(0, 2).Draw(t, "nodes") {
+	case 0:
+		p = External{Count: rapid.IntRange(1, 5).Draw(t, "external")}
+	case 1:
+		p = Star{}
+	default:
+		p = NewBPTree(rapid.IntRange(1, 4).Draw(t, "k"))
+	}
+	var err error
+	switch rapid.IntRange(0, 3).Draw(t, "with") {
+	case 0:
+		p, err = Union(drawPattern(t, 1), p)
+	case 1:
+		p, err = Intersection(p, drawPattern(t, 1))
+	case 2:
+		p, err = Heads(p, drawPattern(t, 1))
+	}
+	require.NoError(t, err)
+	if CheckCausal(p) == nil && rapid.Bool().Draw(t, "causal") {
+		p = Causal(p)
+	}
+	return p
 }
 
 // drawHeads draws a pattern that may tell heads apart.
@@ -60,6 +134,9 @@ func drawHeads(t *rapid.T) Pattern {
 func TestViewsAgree(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := drawHeads(t)
+		if rapid.IntRange(0, 4).Draw(t, "with nodes") == 0 {
+			p = drawNodes(t)
+		}
 		n := rapid.SampledFrom(sizes).Draw(t, "n")
 		for h := range p.Heads() {
 			var total int64
@@ -110,6 +187,9 @@ func TestLengthIndependence(t *testing.T) {
 func TestRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := drawHeads(t)
+		if rapid.IntRange(0, 4).Draw(t, "with nodes") == 0 {
+			p = drawNodes(t)
+		}
 		q, err := Parse(p.String())
 		require.NoError(t, err)
 		require.Equal(t, p.String(), q.String())
@@ -152,6 +232,16 @@ func TestParseForms(t *testing.T) {
 		"(full + band(1,2))&(blocks(4))":       "(full + band(1,2)) & blocks(4)",
 		"heads(full;causal(full) ; band(1,1))": "heads(full; causal(full); band(1,1))",
 		"heads(full)":                          "full",
+		"window-blocks(8,3)":                   "blocks(8,8)",
+		"window-blocks(8,4)":                   "blocks(8,16,8)",
+		"window-blocks(8,1)":                   "blocks(8)",
+		"random(3,7,0)":                        "random(3,7)",
+		"random-blocks(4,3,7,2)":               "random-blocks(4,3,7,2)",
+		"causal(random(3,7)+full)":             "causal(random(3,7) + full)",
+		"beyond(full+global(0);random(3,7))":   "beyond(full + global(0); random(3,7))",
+		"(full+band(1,1))&external(2)":         "(full + band(1,1)) & external(2)",
+		"causal(full + bp-tree(2))":            "causal(full) + causal(bp-tree(2))",
+		"causal(causal(bp-tree(2)))":           "causal(bp-tree(2))",
 		"causal(heads(full; band(2,2)))":       "causal(heads(full; band(2,2)))",
 	} {
 		p, err := Parse(in)
@@ -163,8 +253,38 @@ func TestParseForms(t *testing.T) {
 func TestParseErrors(t *testing.T) {
 	for in, want := range map[string]string{
 		"":                                       `pattern "", column 1: a pattern is missing before the end`,
-		"bnad(1,2)":                              `column 1: there is no pattern "bnad"; did you mean "band"? (there are band, blocks, causal, dilated, full, global, heads)`,
-		"full + external(3)":                     `column 8: there is no pattern "external"; there are band, blocks, causal, dilated, full, global, heads`,
+		"bnad(1,2)":                              `column 1: there is no pattern "bnad"; did you mean "band"? (there are band, bernoulli, beyond, blocks, bp-tree, causal, column, dilated, external, fixed, full, global, heads, image1d, image2d, random, random-blocks, row, shifted-blocks, star, strided, summary, window-blocks)`,
+		"full + routing(3)":                      `column 8: there is no pattern "routing"; there are band, bernoulli, beyond, blocks,`,
+		"causal(band(1,1) + external(3))":        `column 1: band(1,1) + external(3) cannot be causal: external nodes read every token`,
+		"causal(star)":                           `column 1: star cannot be causal`,
+		"external(0)":                            `column 1: external: number of nodes is 0; the smallest is 1`,
+		"external(2) + full + star":              `column 20: external(2) + full and star have different nodes besides the tokens`,
+		"heads(external(2); bp-tree(1))":         `have different nodes besides the tokens`,
+		"strided(0)":                             `column 1: strided: stride is 0; the smallest is 1`,
+		"fixed(0,0)":                             `column 1: fixed: stride is 0`,
+		"fixed(8,0)":                             `column 1: fixed: summary columns are 0; give 1 to 8, the stride`,
+		"fixed(8,9)":                             `summary columns are 9; give 1 to 8`,
+		"summary(8,3,2)":                         `group of columns is 2; a stride of 8 has groups 0 to 1 of 3`,
+		"random-blocks(0,1,1)":                   `block size is 0; the smallest is 1`,
+		"random(3)":                              `column 7: random has 1 arguments; write random(r,seed)`,
+		"bernoulli(3,2,1)":                       `probability is 3/2; give a fraction from 0 to 1`,
+		"bernoulli(0,0,1)":                       `probability is 0/0; give a fraction from 0 to 1`,
+		"window-blocks(8,0)":                     `number of blocks is 0; the smallest is 1`,
+		"window-blocks(0,3)":                     `block size is 0`,
+		"window-blocks(2147483647,5)":            `reach further than 2147483647`,
+		"shifted-blocks(0,0)":                    `block size is 0`,
+		"shifted-blocks(4,4)":                    `shift is 4; give 0 to 3, less than a block`,
+		"bp-tree(0)":                             `column 1: bp-tree: k is 0; the smallest is 1`,
+		"image1d(0,3)":                           `query block is 0; the smallest is 1`,
+		"image2d(0,1,1,1,1,1)":                   `image is 0 x 1; the smallest is 1 x 1`,
+		"image2d(4,4,2,0,1,1)":                   `query block is 2 x 0; the smallest is 1 x 1`,
+		"row(0,4)":                               `column 1: row: image is 0 x 4`,
+		"column(70000,70000)":                    `image of 70000 x 70000 has more than 2147483647 positions`,
+		"beyond(full)":                           `column 1: beyond takes two patterns, not 1; write beyond(a; random(r,seed))`,
+		"beyond(full; band(1,1))":                `band(1,1) draws no fixed number of keys`,
+		"beyond(full; bernoulli(1,2,3))":         `bernoulli(1,2,3) draws no fixed number of keys`,
+		"beyond(heads(full;full); random(1,1))":  `heads(full; full) tells heads apart inside beyond(…)`,
+		"beyond(external(1); random(1,1))":       `external(1) has other nodes than tokens inside beyond(…); add them outside`,
 		"band(1)":                                `column 5: band has 1 arguments; write band(left,right)`,
 		"band":                                   `column 5: band has 0 arguments`,
 		"band(-1,0)":                             `column 6: -1 is negative; band takes numbers from 0 on`,

@@ -196,6 +196,14 @@ func terms(p Pattern, h int) []Pattern {
 		return terms(q[h], 0)
 	case union:
 		return append(terms(q.a, h), terms(q.b, h)...)
+	case beyond:
+		return terms(q.union, h)
+	case onTokens:
+		parts := terms(q.of, h)
+		for k := range parts {
+			parts[k] = onTokens{parts[k], q.in}
+		}
+		return parts
 	case causal:
 		parts := terms(q.of, h)
 		for k := range parts {

@@ -1,0 +1,161 @@
+package attention
+
+import (
+	"fmt"
+	"sort"
+)
+
+// BPTree is the graph of the BP-Transformer: the tokens are the leaves of a binary tree whose spans are nodes behind them, level
+// by level, the root last. A span reads the tokens it covers. A token reads itself and, walking away from itself on both sides,
+// K nodes of each level from the tokens up: near ones singly, far ones in ever larger spans. What a token reads covers every
+// other token exactly once. Causal(BPTree) reads nothing on the right and covers the tokens before it.
+// Cost: about 2·K·n·log₂(n/K) + n·log₂ n pairs. Source: Ye et al. 2019, arXiv 1911.04070, section 3.
+type BPTree struct {
+	alike
+	K    int
+	past bool
+	kept *plans
+}
+
+// NewBPTree returns the graph with k nodes of each level and side, k >= 1.
+func NewBPTree(k int) BPTree { return BPTree{K: k, kept: newPlans()} }
+
+func (b BPTree) String() string {
+	if b.past {
+		return fmt.Sprintf("causal(bp-tree(%d))", b.K)
+	}
+	return fmt.Sprintf("bp-tree(%d)", b.K)
+}
+
+// inPast is the causal form.
+func (b BPTree) inPast() BPTree {
+	if !b.past {
+		b.past, b.kept = true, newPlans()
+	}
+	return b
+}
+
+// FromEnd is true: the tree is that of the tokens there are.
+func (BPTree) FromEnd() bool { return true }
+func (BPTree) space() space  { return space{tree: true} }
+func (b BPTree) Sees(_, i, j, n int) bool {
+	return inside(i, j, n) && b.plan(n).has(i, j)
+}
+func (b BPTree) Row(_, i, n int, dst []Run) []Run { return singles(b.plan(n).row(i), dst) }
+func (b BPTree) Col(_, j, n int, dst []Run) []Run { return singles(b.plan(n).col(j), dst) }
+func (b BPTree) NNZ(_, n int) int64               { return int64(len(b.plan(n).rows)) }
+
+// singles appends sorted positions as runs.
+func singles(list []int32, dst []Run) []Run {
+	for k := 0; k < len(list); {
+		from := k
+		for k++; k < len(list) && list[k] == list[k-1]+1; k++ {
+		}
+		dst = append(dst, Run{int(list[from]), int(list[k-1]) + 1, 1})
+	}
+	return dst
+}
+
+func (b BPTree) plan(n int) *plan {
+	return b.kept.get(n, func() *plan {
+		rows := make([][]int, n)
+		for _, e := range b.Edges(treeTokens(n), 0) {
+			rows[e.Query] = append(rows[e.Query], e.Key)
+		}
+		return newPlan(n, func(i int) []int { return rows[i] })
+	})
+}
+
+// Edge says that node Query reads node Key, in the role Label.
+type Edge struct{ Key, Query, Label int }
+
+// Edges lists the edges for a number of tokens, by query, then by key. Labels are (2·K+1)·min(level, clip) and on top of it
+// 0 for itself or a covered token, 2·t+1 for step t on the left, 2·t+2 for step t on the right. A step that takes the half of a
+// span that is left has the label of the span's level.
+func (b BPTree) Edges(tokens, clip int) []Edge {
+	levels := treeLevels(tokens)
+	offsets := make([]int, len(levels)) // of the first node of a level
+	for j := 1; j < len(levels); j++ {
+		offsets[j] = offsets[j-1] + levels[j-1]
+	}
+	var edges []Edge
+	for i := range tokens {
+		left, right, span := i-1, i+1, i
+		halfLeft, halfRight := false, false // one child of the node here is covered already
+		for j := range levels {
+			label := (2*b.K + 1) * min(j, clip)
+			for t := range b.K {
+				if right < levels[j] && !b.past {
+					switch {
+					case !halfRight:
+						edges = append(edges, Edge{offsets[j] + right, i, label + 2*t + 2})
+					case 2*right+1 < levels[j-1]: // else there is no second child, and the step is idle
+						edges = append(edges, Edge{offsets[j-1] + 2*right + 1, i, label + 2*t + 2})
+					}
+					halfRight = false
+				}
+				right++
+				if left >= 0 {
+					if halfLeft {
+						edges = append(edges, Edge{offsets[j-1] + 2*left, i, label + 2*t + 1})
+					} else {
+						edges = append(edges, Edge{offsets[j] + left, i, label + 2*t + 1})
+					}
+					halfLeft = false
+				}
+				left--
+				if right >= levels[j] && left < 0 {
+					// Nothing is left on this level: the steps that remain only move on.
+					right, left = right+b.K-1-t, left-(b.K-1-t)
+					break
+				}
+			}
+			halfLeft = halfLeft || left&1 == 0
+			halfRight = halfRight || right&1 == 1
+			left, right = left>>1, right>>1 // towards -∞
+			edges = append(edges, Edge{i, offsets[j] + span, label})
+			span >>= 1
+		}
+	}
+	sort.Slice(edges, func(x, y int) bool {
+		if d := edges[x].Query - edges[y].Query; d != 0 {
+			return d < 0
+		}
+		return edges[x].Key < edges[y].Key
+	})
+	return edges
+}
+
+// treeLevels are the sizes of the levels of a tree, the tokens first: each half of that below, rounded up, down to the root.
+func treeLevels(tokens int) []int {
+	if tokens == 0 {
+		return nil
+	}
+	levels := []int{tokens}
+	for n := tokens; n > 1; {
+		n = (n + 1) / 2
+		levels = append(levels, n)
+	}
+	return levels
+}
+
+func treeNodes(tokens int) int {
+	sum := 0
+	for _, n := range treeLevels(tokens) {
+		sum += n
+	}
+	return sum
+}
+
+// treeTokens is the largest number of tokens whose tree has no more nodes.
+func treeTokens(nodes int) int {
+	t := sort.Search(nodes+1, func(t int) bool { return treeNodes(t) > nodes })
+	return t - 1
+}
+
+func newBPTree(a []int) (Pattern, error) {
+	if a[0] < 1 {
+		return nil, fmt.Errorf("k is %d; the smallest is 1", a[0])
+	}
+	return NewBPTree(a[0]), nil
+}

@@ -1,0 +1,129 @@
+package attention
+
+import "fmt"
+
+// space says which nodes a pattern speaks of besides the tokens: external ones before them, or the spans of a tree behind them.
+type space struct {
+	front int
+	tree  bool
+}
+
+// nodes is how many nodes there are for a number of tokens.
+func (s space) nodes(tokens int) int {
+	if s.tree {
+		return treeNodes(tokens)
+	}
+	return s.front + tokens
+}
+
+// tokens is how many of so many nodes are tokens. Nodes that belong to no whole tree are left over.
+func (s space) tokens(nodes int) int {
+	if s.tree {
+		return treeTokens(nodes)
+	}
+	return max(0, nodes-s.front)
+}
+
+// spaced is a pattern with nodes besides the tokens.
+type spaced interface{ space() space }
+
+func spaceOf(p Pattern) space {
+	if s, ok := p.(spaced); ok {
+		return s.space()
+	}
+	return space{}
+}
+
+// NodeCount is how many nodes the pattern has for a number of tokens: the n of Sees, Row, Col and NNZ. Token t is node t, or node
+// g+t behind g external nodes; the spans of a tree stand behind the tokens, level by level.
+func NodeCount(p Pattern, tokens int) int { return spaceOf(p).nodes(tokens) }
+
+// CheckCausal says why a pattern cannot be cut to earlier keys.
+func CheckCausal(p Pattern) error {
+	if g := spaceOf(p).front; g > 0 {
+		return fmt.Errorf("%s cannot be causal: external nodes read every token and are read by every token, so they would tell of the future", p)
+	}
+	return nil
+}
+
+// align lays patterns of tokens over the nodes that others add. Errors: they add different ones.
+func align(parts ...Pattern) ([]Pattern, error) {
+	var common space
+	var of Pattern
+	for _, p := range parts {
+		switch s := spaceOf(p); {
+		case s == space{} || s == common:
+		case common == space{}:
+			common, of = s, p
+		default:
+			return nil, fmt.Errorf("%s and %s have different nodes besides the tokens; give both the same", of, p)
+		}
+	}
+	if (common == space{}) {
+		return parts, nil
+	}
+	out := make([]Pattern, len(parts))
+	for k, p := range parts {
+		if out[k] = p; (spaceOf(p) == space{}) {
+			out[k] = onTokens{p, common}
+		}
+	}
+	return out, nil
+}
+
+// onTokens is a pattern of tokens among more nodes. The other nodes neither read nor are read.
+type onTokens struct {
+	of Pattern
+	in space
+}
+
+func (o onTokens) String() string { return o.of.String() }
+func (o onTokens) Heads() int     { return o.of.Heads() }
+func (o onTokens) FromEnd() bool  { return o.in.tree || o.of.FromEnd() }
+func (o onTokens) space() space   { return o.in }
+func (o onTokens) Sees(h, i, j, n int) bool {
+	t := o.in.tokens(n)
+	i, j = i-o.in.front, j-o.in.front
+	return inside(i, j, t) && o.of.Sees(h, i, j, t)
+}
+func (o onTokens) Row(h, i, n int, dst []Run) []Run { return o.moved(o.of.Row, h, i, n, dst) }
+func (o onTokens) Col(h, j, n int, dst []Run) []Run { return o.moved(o.of.Col, h, j, n, dst) }
+func (o onTokens) NNZ(h, n int) int64               { return o.of.NNZ(h, o.in.tokens(n)) }
+
+// moved enumerates in coordinates of tokens and returns nodes.
+func (o onTokens) moved(line func(h, i, n int, dst []Run) []Run, h, i, n int, dst []Run) []Run {
+	t := o.in.tokens(n)
+	if i -= o.in.front; i < 0 || i >= t {
+		return dst
+	}
+	at := len(dst)
+	dst = line(h, i, t, dst)
+	for k := range dst[at:] {
+		dst[at+k].Lo += o.in.front
+		dst[at+k].Hi += o.in.front
+	}
+	return dst
+}
+
+// External adds Count nodes before the tokens that read all and are read by all (ETC and BigBird-ETC's global tokens). What
+// else a pattern says is of the tokens behind them. It cannot be causal.
+// Source: Ainslie et al. 2020, arXiv 2004.08483.
+type External struct {
+	alike
+	Count int
+}
+
+func (e External) String() string           { return fmt.Sprintf("external(%d)", e.Count) }
+func (e External) space() space             { return space{front: e.Count} }
+func (e External) Sees(_, i, j, n int) bool { return inside(i, j, n) && (i < e.Count || j < e.Count) }
+func (e External) Row(_, i, n int, dst []Run) []Run {
+	if i < e.Count {
+		return appendRun(dst, 0, n, 1)
+	}
+	return appendRun(dst, 0, min(e.Count, n), 1)
+}
+func (e External) Col(h, j, n int, dst []Run) []Run { return e.Row(h, j, n, dst) }
+func (e External) NNZ(_, n int) int64 {
+	g := int64(min(e.Count, n))
+	return 2*int64(n)*g - g*g
+}
