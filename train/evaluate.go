@@ -19,6 +19,9 @@ type Score struct {
 	Tokens   int64   // scored
 	Correct  int64   // tokens that the model held most likely
 	Position []PositionScore
+	Examples int64 // rows with something to predict
+	Exact    int64 // those of them in which every token was held most likely
+	Depth    []DepthScore
 }
 
 // PositionScore is the mean loss of the tokens at some places of their window.
@@ -29,6 +32,15 @@ type PositionScore struct {
 	Tokens int64   `json:"tokens"`
 }
 
+// DepthScore is how well a task's examples are answered that have what is to be found in one tenth of their length.
+type DepthScore struct {
+	From     float64 `json:"from"` // as a part of the length
+	To       float64 `json:"to"`
+	Accuracy float64 `json:"accuracy"`    // of the answers
+	Exact    float64 `json:"exact_match"` // of the examples
+	Examples int64   `json:"examples"`
+}
+
 // BitsPerByte is the loss in bits for each byte of text.
 func (s Score) BitsPerByte() float64 { return s.Loss * float64(s.Tokens) / math.Ln2 / s.Bytes }
 
@@ -37,6 +49,9 @@ func (s Score) Perplexity() float64 { return math.Exp(s.Loss) }
 
 // Accuracy is the part of the tokens that the model held most likely.
 func (s Score) Accuracy() float64 { return float64(s.Correct) / float64(s.Tokens) }
+
+// ExactMatch is the part of the examples in which every answer was held most likely.
+func (s Score) ExactMatch() float64 { return float64(s.Exact) / float64(s.Examples) }
 
 // Evaluator scores windows with the current weights.
 type Evaluator struct {
@@ -59,6 +74,7 @@ func (e *Evaluator) Run(ctx context.Context, w *data.Windows, limit int, progres
 	var s Score
 	g := e.graph
 	bins := newBins(g.T)
+	var rows rows
 	total := 0.0
 	n := w.Len()
 	if limit > 0 {
@@ -76,9 +92,9 @@ func (e *Evaluator) Run(ctx context.Context, w *data.Windows, limit int, progres
 		total += sum(g.rows)
 		s.Tokens += int64(e.batch.Scored())
 		if engine.IsF32(g.rows) {
-			s.Correct += bins.add(e.batch, floats64[float32](g.rows), correct(e.batch, engine.Floats[float32](g.logits)))
+			s.Correct += bins.add(e.batch, floats64[float32](g.rows), correct(e.batch, engine.Floats[float32](g.logits)), &rows)
 		} else {
-			s.Correct += bins.add(e.batch, floats64[float64](g.rows), correct(e.batch, engine.Floats[float64](g.logits)))
+			s.Correct += bins.add(e.batch, floats64[float64](g.rows), correct(e.batch, engine.Floats[float64](g.logits)), &rows)
 		}
 		if progress != nil {
 			progress(min(first+g.B, n), n)
@@ -90,6 +106,7 @@ func (e *Evaluator) Run(ctx context.Context, w *data.Windows, limit int, progres
 	s.Loss = total / float64(s.Tokens)
 	s.Bytes = w.Bytes() * float64(s.Tokens) / float64(w.Scored())
 	s.Position = bins.scores()
+	s.Examples, s.Exact, s.Depth = rows.all.examples, rows.all.exact, rows.scores()
 	return s, nil
 }
 
@@ -133,19 +150,62 @@ func binOf(place int) int {
 	return b
 }
 
-func (b *bins) add(batch *data.Batch, loss func(i int) float64, ok func(i int) bool) (correct int64) {
-	for i, target := range batch.Targets {
-		if target < 0 {
-			continue
+func (b *bins) add(batch *data.Batch, loss func(i int) float64, ok func(i int) bool, rows *rows) (correct int64) {
+	for r := range batch.B {
+		var right, scored int64
+		for i := r * b.t; i < (r+1)*b.t; i++ {
+			if batch.Targets[i] < 0 {
+				continue
+			}
+			k := binOf(i % b.t)
+			b.loss[k] += loss(i)
+			b.count[k]++
+			scored++
+			if ok(i) {
+				right++
+			}
 		}
-		k := binOf(i % b.t)
-		b.loss[k] += loss(i)
-		b.count[k]++
-		if ok(i) {
-			correct++
-		}
+		rows.add(batch, r, right, scored)
+		correct += right
 	}
 	return correct
+}
+
+// rows counts whole examples, all and by the tenth in which a task has put what is to be found.
+type rows struct {
+	all    tally
+	tenths [10]tally
+}
+
+type tally struct{ examples, exact, right, scored int64 }
+
+func (t *tally) add(right, scored int64) {
+	t.examples++
+	t.right += right
+	t.scored += scored
+	if right == scored {
+		t.exact++
+	}
+}
+
+func (c *rows) add(batch *data.Batch, r int, right, scored int64) {
+	if scored == 0 {
+		return
+	}
+	c.all.add(right, scored)
+	if batch.Tenths != nil && batch.Tenths[r] >= 0 {
+		c.tenths[batch.Tenths[r]].add(right, scored)
+	}
+}
+
+func (c *rows) scores() []DepthScore {
+	var all []DepthScore
+	for i, t := range c.tenths {
+		if t.examples > 0 {
+			all = append(all, DepthScore{float64(i) / 10, float64(i+1) / 10, float64(t.right) / float64(t.scored), float64(t.exact) / float64(t.examples), t.examples})
+		}
+	}
+	return all
 }
 
 func (b *bins) scores() []PositionScore {

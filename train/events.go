@@ -17,6 +17,8 @@ type EvalEvent struct {
 	ValLoss float64 `json:"val_loss"` // nats a token
 	ValBPB  float64 `json:"val_bpb"`  // bits per byte
 	Best    bool    `json:"best"`     // the smallest loss so far
+
+	ValAccuracy float64 `json:"val_accuracy"` // part of the targets that the model held most likely
 }
 
 // DoneEvent is the last line of a run.
@@ -26,6 +28,7 @@ type DoneEvent struct {
 	ValLoss    float64  `json:"val_loss"`
 	ValBPB     float64  `json:"val_bpb"`
 	TestBPB    *float64 `json:"test_bpb,omitempty"` // when the test part was evaluated
+	TestAcc    *float64 `json:"test_accuracy,omitempty"`
 	Checkpoint string   `json:"checkpoint"`
 	Stopped    string   `json:"stopped,omitempty"` // why before train.steps: "steps", "early_stop", "interrupted"
 }

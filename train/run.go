@@ -332,7 +332,7 @@ func (r *Run) evaluate(ctx context.Context, limit int) error {
 	if err != nil {
 		return err
 	}
-	e := EvalEvent{Event: "eval", Step: r.Step(), ValLoss: score.Loss, ValBPB: score.BitsPerByte()}
+	e := EvalEvent{Event: "eval", Step: r.Step(), ValLoss: score.Loss, ValBPB: score.BitsPerByte(), ValAccuracy: score.Accuracy()}
 	s := &r.state
 	s.LastEval, s.ValLoss, s.ValBPB = e.Step, e.ValLoss, e.ValBPB
 	if e.Best = s.BestStep == 0 || e.ValLoss < s.BestLoss; e.Best {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"gorgonia.org/tensor"
@@ -30,15 +31,16 @@ func evalCommand(a *app) *cobra.Command {
 at least half a window before it. Without --data that is the test part of the data the model was trained on.
 
 MODEL is a model folder, a run (its best checkpoint) or a checkpoint. --data is a file, folder or .jsonl, all of it, or
-train, val or test for a part of the model's own data.`,
+train, val or test for a part of the model's own data, or task:NAME for the test part of a synthetic task (whose windows are its examples).`,
 		Example: examples(
 			"eval runs/default", "on the test part",
 			"eval runs/default --data val", "on the validation part",
 			"eval runs/default --data other.txt", "on another text",
+			"eval runs/needle --data 'task:needle(length=512)' --set train.sequence_length=512", "on another task, or longer",
 			"eval runs/default --set train.sequence_length=4096", "with longer windows"),
 		Args: exactly(1, "a model: a model folder, a run or a checkpoint"),
 	}
-	c.Flags().StringVar(&spec, "data", "test", "a path, or train, val or test of the model's own data")
+	c.Flags().StringVar(&spec, "data", "test", "a path, task:NAME, or train, val or test of the model's own data")
 	addSet(c, &sets)
 	return command(c, func(ctx context.Context, args []string) error { return a.eval(ctx, args[0], spec, sets) })
 }
@@ -54,6 +56,8 @@ type evalDone struct {
 	Tokens      int64                 `json:"tokens"`
 	Checkpoint  string                `json:"checkpoint"`
 	Position    []train.PositionScore `json:"by_position"`
+	Exact       *float64              `json:"exact_match,omitempty"` // of a task: examples with every answer right
+	Depth       []train.DepthScore    `json:"by_depth,omitempty"`    // of a task that hides something
 }
 
 func (a *app) eval(ctx context.Context, path, spec string, sets []string) error {
@@ -66,6 +70,9 @@ func (a *app) eval(ctx context.Context, path, spec string, sets []string) error 
 		return err
 	}
 	c := l.job.Train
+	if err := part.CheckWindows(c.SequenceLength); err != nil {
+		return err
+	}
 	e, err := train.NewEvaluator(l.model, l.params, c.BatchSize, c.SequenceLength)
 	if err != nil {
 		return err
@@ -77,11 +84,22 @@ func (a *app) eval(ctx context.Context, path, spec string, sets []string) error 
 	if err != nil {
 		return err
 	}
-	a.out.event(evalDone{"done", part.Name, s.Loss, s.BitsPerByte(), s.Perplexity(), s.Accuracy(), s.Tokens, l.dir, s.Position})
+	done := evalDone{"done", part.Name, s.Loss, s.BitsPerByte(), s.Perplexity(), s.Accuracy(), s.Tokens, l.dir, s.Position, nil, s.Depth}
+	if part.Length() > 0 {
+		exact := s.ExactMatch()
+		done.Exact = &exact
+	}
+	a.out.event(done)
 	a.out.text("%s, %s part of %s: %d tokens\n", l.dir, part.Name, l.dataName(spec), s.Tokens)
 	a.out.text("loss %.4f, bits per byte %.4f, perplexity %.3f, accuracy %s\n", s.Loss, s.BitsPerByte(), s.Perplexity(), percent(s.Accuracy()))
 	for _, b := range s.Position {
 		a.out.text("  after %6d to %6d tokens of the window: loss %.4f (%d tokens)\n", b.From, b.To-1, b.Loss, b.Tokens)
+	}
+	if done.Exact != nil {
+		a.out.text("exact match %s of %d examples\n", percent(*done.Exact), s.Examples)
+	}
+	for _, d := range s.Depth {
+		a.out.text("  at %3.0f to %3.0f %% of the length: accuracy %s, exact match %s (%d examples)\n", 100*d.From, 100*d.To, percent(d.Accuracy), percent(d.Exact), d.Examples)
 	}
 	return nil
 }
@@ -127,7 +145,7 @@ func (a *app) load(path string, sets []string) (*loaded, error) {
 
 // tokenizer is the one that the model was trained with, as far as this program has it.
 func (l *loaded) tokenizer() (data.Tokenizer, error) {
-	tok, err := data.NewTokenizer(l.job.Data.Tokenizer)
+	tok, err := l.job.Data.NewTokenizer()
 	if err == nil && !l.run {
 		err = foreign(l.dir, l.model, tok)
 	}
@@ -145,6 +163,9 @@ func foreign(dir string, m models.Model, tok data.Tokenizer) error {
 
 // part loads what --data names.
 func (l *loaded) part(spec string) (*data.Part, error) {
+	if strings.HasPrefix(spec, "task:") {
+		return l.task(spec)
+	}
 	if _, err := l.tokenizer(); err != nil {
 		return nil, err
 	}
@@ -162,10 +183,26 @@ func (l *loaded) part(spec string) (*data.Part, error) {
 	return part, nil
 }
 
+// task loads a task, whatever the model was trained on, if its ids are some of the model's.
+func (l *loaded) task(spec string) (*data.Part, error) {
+	c := l.job.Data.Spec(spec)
+	c.Tokenizer = ""
+	tok, err := c.NewTokenizer()
+	if err != nil {
+		return nil, err
+	}
+	if v := l.model.Dims().Vocab; tok.VocabSize() > v {
+		return nil, &config.FieldError{Path: "model.vocab_size", Value: v, Want: fmt.Sprintf("%s needs at least %d", spec, tok.VocabSize())}
+	}
+	return data.LoadWhole(c)
+}
+
 func (l *loaded) dataName(spec string) string {
 	switch {
 	case !slices.Contains(data.PartNames, spec):
 		return spec
+	case l.job.Data.Task != "":
+		return "task:" + l.job.Data.Task
 	case l.job.Data.Path == "":
 		return data.EmbeddedName
 	}

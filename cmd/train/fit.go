@@ -37,6 +37,7 @@ Without --run the folder is runs/NAME (runs/NAME-2, ... if that is taken).`,
 			"fit --data my.txt --steps 500", "the default model on your text; stop after 500 steps",
 			"fit --data books/ --set train.steps=5000 --set model.hidden_size=128", "a smaller model, longer",
 			"fit --config job.json --run runs/a", "everything from a file",
+			"fit --data 'task:needle(length=64)' --set model.vocab_size=97 --set train.sequence_length=64", "a synthetic task (docs/tasks.md)",
 			"fit --from runs/default --data my.txt --set train.lr=3e-4", "fine-tune",
 			"fit --dry-run", "what it would cost; nothing is written"),
 		Args: cobra.NoArgs,
@@ -65,7 +66,7 @@ func (a *app) fit(ctx context.Context, f fitFlags) (err error) {
 		return withClose(err, source)
 	}
 	if source != nil && source.Report == nil {
-		tok, err := data.NewTokenizer(j.Data.Tokenizer)
+		tok, err := j.Data.NewTokenizer()
 		if err == nil {
 			err = foreign(source.Dir, m, tok)
 		}
@@ -101,6 +102,9 @@ func (f *fitFlags) runName() string {
 		return f.name
 	case f.config != "":
 		return stem(f.config)
+	case strings.HasPrefix(f.data, "task:"):
+		name, _, _ := strings.Cut(f.data, "(")
+		return stem(name)
 	case f.data != "":
 		return stem(f.data)
 	}
@@ -148,8 +152,8 @@ func (a *app) drive(ctx context.Context, run *train.Run, until int, sample bool)
 			return err
 		}
 		if err == nil {
-			bpb := score.BitsPerByte()
-			res.TestBPB = &bpb
+			bpb, accuracy := score.BitsPerByte(), score.Accuracy()
+			res.TestBPB, res.TestAcc = &bpb, &accuracy
 		} else {
 			res.Interrupted, res.Stopped = true, "interrupted"
 		}
@@ -198,12 +202,20 @@ func (a *app) score(ctx context.Context, what string, m models.Model, t *train.T
 // introduce says what is going to happen.
 func (a *app) introduce(run *train.Run, target int) {
 	d, c := run.Model.Dims(), run.Job.Train
-	a.out.note("%s, %s parameters, %d layers, width %d; %s: %d bytes to train on; sequences of %d",
-		run.Model.Type(), thousands(run.Trainer.Params.Count()), d.Layers, d.Hidden, run.Corpus.Name, run.Corpus.Train.Bytes(), c.SequenceLength)
+	a.out.note("%s, %s parameters, %d layers, width %d; %s: %s to train on; sequences of %d",
+		run.Model.Type(), thousands(run.Trainer.Params.Count()), d.Layers, d.Hidden, run.Corpus.Name, size(run.Corpus.Train), c.SequenceLength)
 	if run.Step() > 0 {
 		a.out.note("going on after step %d", run.Step())
 	}
 	a.out.note("steps to %d, writing %s", target, run.Dir)
+}
+
+// size is what a part holds, for people.
+func size(p *data.Part) string {
+	if p.Length() > 0 {
+		return fmt.Sprintf("%d examples", p.Documents())
+	}
+	return fmt.Sprintf("%d bytes", p.Bytes())
 }
 
 // hooks show the progress of training.
@@ -223,7 +235,7 @@ func (a *app) hooks(c train.Config) train.Hooks {
 			if e.Best {
 				mark = "  (best so far)"
 			}
-			a.out.note("step %d: validation loss %.4f, %.4f bits per byte%s", e.Step, e.ValLoss, e.ValBPB, mark)
+			a.out.note("step %d: validation loss %.4f, %.4f bits per byte, accuracy %s%s", e.Step, e.ValLoss, e.ValBPB, percent(e.ValAccuracy), mark)
 		},
 		Warning: func(s string) { a.out.note("warning: %s", strings.TrimSpace(s)) },
 	}
@@ -238,7 +250,7 @@ func (a *app) conclude(run *train.Run, res train.Result) {
 	}
 	a.out.text("step %d: validation %.4f bits per byte", res.Steps, res.ValBPB)
 	if res.TestBPB != nil {
-		a.out.text(", test %.4f", *res.TestBPB)
+		a.out.text(", test %.4f, accuracy %s", *res.TestBPB, percent(*res.TestAcc))
 	}
 	a.out.text("\n")
 	if res.TestBPB != nil && run.Corpus.Name == data.EmbeddedName {
@@ -278,7 +290,7 @@ func (a *app) dryRun(m models.Model, j train.Job) error {
 		"parameter_bytes": 4 * params.Count(), "moment_bytes": moments, "checkpoint_bytes": 12 * params.Count(), "nodes": plan.Nodes,
 		"train_bytes": corpus.Train.Bytes(), "val_bytes": corpus.Val.Bytes(), "test_bytes": corpus.Test.Bytes(), "peak_at": plan.PeakAt, "holding": holding_})
 	a.out.text("model         %s, %s parameters (%s), moments %s, a checkpoint %s\n", m.Type(), thousands(params.Count()), megabytes(4*params.Count()), megabytes(moments), megabytes(12*params.Count()))
-	a.out.text("data          %s: %d, %d and %d bytes to train, validate and test\n", corpus.Name, corpus.Train.Bytes(), corpus.Val.Bytes(), corpus.Test.Bytes())
+	a.out.text("data          %s: %s to train, %s to validate, %s to test\n", corpus.Name, size(corpus.Train), size(corpus.Val), size(corpus.Test))
 	tokens := j.Train.SequencesPerStep() * j.Train.SequenceLength
 	a.out.text("a step        %d tokens, %.3g GFLOP; %d steps see %s tokens, %.1f times the train part\n", tokens, flops/1e9, j.Train.Steps,
 		thousands(int64(j.Train.Steps)*int64(tokens)), float64(j.Train.Steps)*float64(tokens)/float64(corpus.Train.Tokens()))
