@@ -282,7 +282,7 @@ func TestDivergence(t *testing.T) {
 func TestPattern(t *testing.T) {
 	t.Chdir(t.TempDir())
 	e := euryale(t, "pattern", "causal(band(7,0))", "--length", "64", "--json").ok(t).events(t)
-	require.ElementsMatch(t, []string{"length", "nodes", "nnz", "density", "min_row", "max_row", "max_path", "spectral_gap"}, keys(e[0]))
+	require.ElementsMatch(t, []string{"length", "nodes", "nnz", "density", "min_row", "max_row", "max_path", "strongly_connected", "spectral_gap"}, keys(e[0]))
 	require.Equal(t, 484.0, e[0]["nnz"])
 	require.Equal(t, 9.0, e[0]["max_path"])
 	require.Nil(t, euryale(t, "pattern", "blocks(8)", "--length", "64", "--json").ok(t).events(t)[0]["max_path"])

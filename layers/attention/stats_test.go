@@ -3,6 +3,7 @@ package attention
 import (
 	"encoding/json"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -56,7 +57,7 @@ func TestStatsOfTable(t *testing.T) {
 func TestStatsJSON(t *testing.T) {
 	b, err := json.Marshal(Measure(parse(t, "blocks(8)"), 16))
 	require.NoError(t, err)
-	require.JSONEq(t, `{"length":16,"nodes":16,"nnz":128,"density":0.5,"min_row":8,"max_row":8,"max_path":null,"spectral_gap":0}`, string(b))
+	require.JSONEq(t, `{"length":16,"nodes":16,"nnz":128,"density":0.5,"min_row":8,"max_row":8,"max_path":null,"strongly_connected":false,"spectral_gap":0}`, string(b))
 	for n := range 3 {
 		s := Measure(Full{}, n)
 		require.False(t, math.IsNaN(s.Density+s.SpectralGap))
@@ -119,6 +120,14 @@ func TestMaxPathByPowers(t *testing.T) {
 			reach = next
 		}
 		s := Measure(p, n)
+		for k := range n { // closure
+			for i := range n {
+				for j := range n {
+					step[i*n+j] = step[i*n+j] || step[i*n+k] && step[k*n+j]
+				}
+			}
+		}
+		require.Equal(t, !slices.Contains(step, false), s.StronglyConnected, "%s n=%d", p, n)
 		if want < 0 {
 			require.Nil(t, s.MaxPath, "%s n=%d", p, n)
 			return
