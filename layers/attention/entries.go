@@ -18,18 +18,30 @@ type Entry struct{ fields fields }
 type fields interface {
 	// check lists what is wrong with the fields whatever the model.
 	check() []error
-	// pattern is what a layer with this many heads reads. In a decoder what is not given on the right is 0, else as on the left.
-	pattern(heads int, decoder bool) (Pattern, error)
+	// pattern is what a layer reads. In a decoder what is not given on the right is 0, else as on the left.
+	pattern(at Layer) (Pattern, error)
+}
+
+// Layer is where an entry stands.
+type Layer struct {
+	Index   int // among the layers, from 0
+	Heads   int
+	Decoder bool
 }
 
 // entries are the types there are.
 var entries = map[string]func() fields{
-	"full":    func() fields { return &fullEntry{} },
-	"band":    func() fields { return &bandEntry{} },
-	"dilated": func() fields { return &dilatedEntry{} },
-	"blocks":  func() fields { return &blocksEntry{} },
-	"pattern": func() fields { return &patternEntry{} },
-	"heads":   func() fields { return &headsEntry{} },
+	"full":           func() fields { return &fullEntry{} },
+	"band":           func() fields { return &bandEntry{} },
+	"dilated":        func() fields { return &dilatedEntry{} },
+	"blocks":         func() fields { return &blocksEntry{} },
+	"shifted_block":  func() fields { return &shiftedEntry{} },
+	"overlap_block":  func() fields { return &overlapEntry{} },
+	"random":         func() fields { return &randomEntry{} },
+	"sparse_strided": func() fields { return &stridedEntry{} },
+	"sparse_fixed":   func() fields { return &fixedEntry{} },
+	"pattern":        func() fields { return &patternEntry{} },
+	"heads":          func() fields { return &headsEntry{} },
 }
 
 // EntryTypes lists the types of entries, sorted.
@@ -95,20 +107,34 @@ func (e Entry) MarshalJSON() ([]byte, error) {
 	return json.Marshal(e.fields)
 }
 
-// Pattern is what a layer of this many heads reads; in a decoder it is cut to earlier keys. The zero Entry is full.
-// Errors: the entry is made for another number of heads.
+// Pattern is In for the first layer.
 func (e Entry) Pattern(heads int, decoder bool) (Pattern, error) {
+	return e.In(Layer{Heads: heads, Decoder: decoder})
+}
+
+// In is what a layer reads; in a decoder it is cut to earlier keys. Every head of every layer has random keys of its own. The zero
+// Entry is full. Errors: the entry is made for another number of heads, or has other nodes than tokens.
+func (e Entry) In(at Layer) (Pattern, error) {
 	p := Pattern(Full{})
 	if e.fields != nil {
 		var err error
-		if p, err = e.fields.pattern(heads, decoder); err != nil {
+		if p, err = e.fields.pattern(at); err != nil {
 			return nil, err
 		}
 	}
-	if err := CheckHeads(p, heads); err != nil {
+	if err := CheckHeads(p, at.Heads); err != nil {
 		return nil, err
 	}
-	if decoder {
+	if at.Decoder {
+		if err := CheckCausal(p); err != nil {
+			return nil, err
+		}
+	}
+	if (spaceOf(p) != space{}) {
+		return nil, fmt.Errorf("%s has other nodes than tokens, which this model does not; only families of their own have them", p)
+	}
+	p = ownDraws(p, at.Index, at.Heads)
+	if at.Decoder {
 		p = Causal(p)
 	}
 	return p, nil
@@ -153,8 +179,8 @@ func right(v *int, left int, decoder bool) int {
 
 type fullEntry struct{ kind }
 
-func (*fullEntry) check() []error                     { return nil }
-func (*fullEntry) pattern(int, bool) (Pattern, error) { return Full{}, nil }
+func (*fullEntry) check() []error                 { return nil }
+func (*fullEntry) pattern(Layer) (Pattern, error) { return Full{}, nil }
 
 type bandEntry struct {
 	kind
@@ -165,8 +191,8 @@ type bandEntry struct {
 func (e *bandEntry) check() []error {
 	return checkSide(checkSide(nil, "window_left", e.WindowLeft, true), "window_right", e.WindowRight, false)
 }
-func (e *bandEntry) pattern(_ int, decoder bool) (Pattern, error) {
-	return Band{Left: *e.WindowLeft, Right: right(e.WindowRight, *e.WindowLeft, decoder)}, nil
+func (e *bandEntry) pattern(at Layer) (Pattern, error) {
+	return Band{Left: *e.WindowLeft, Right: right(e.WindowRight, *e.WindowLeft, at.Decoder)}, nil
 }
 
 type dilatedEntry struct {
@@ -214,13 +240,13 @@ func (e *dilatedEntry) check() []error {
 	}
 	return faults
 }
-func (e *dilatedEntry) pattern(heads int, decoder bool) (Pattern, error) {
+func (e *dilatedEntry) pattern(at Layer) (Pattern, error) {
 	parts := make([]Pattern, len(e.Gap))
 	for h, g := range e.Gap {
-		parts[h] = Dilated{Left: *e.LeftSteps, Right: right(e.RightSteps, *e.LeftSteps, decoder), Gap: g}
+		parts[h] = Dilated{Left: *e.LeftSteps, Right: right(e.RightSteps, *e.LeftSteps, at.Decoder), Gap: g}
 	}
-	if len(parts) != 1 && len(parts) != heads {
-		return nil, &config.FieldError{Path: "gap", Value: e.Gap, Want: fmt.Sprintf("%d gaps for %d heads; give one, or one for each head", len(parts), heads)}
+	if len(parts) != 1 && len(parts) != at.Heads {
+		return nil, &config.FieldError{Path: "gap", Value: e.Gap, Want: fmt.Sprintf("%d gaps for %d heads; give one, or one for each head", len(parts), at.Heads)}
 	}
 	return Heads(parts...)
 }
@@ -231,7 +257,7 @@ type blocksEntry struct {
 }
 
 func (e *blocksEntry) check() []error { return checkPositive(nil, "block_size", e.BlockSize) }
-func (e *blocksEntry) pattern(int, bool) (Pattern, error) {
+func (e *blocksEntry) pattern(Layer) (Pattern, error) {
 	return Blocks{Size: *e.BlockSize}, nil
 }
 
@@ -249,7 +275,7 @@ func (e *patternEntry) check() []error {
 	}
 	return nil
 }
-func (e *patternEntry) pattern(int, bool) (Pattern, error) { return Parse(*e.Pattern) }
+func (e *patternEntry) pattern(Layer) (Pattern, error) { return Parse(*e.Pattern) }
 
 // headsEntry gives groups of heads, in order, entries of their own.
 type headsEntry struct {
@@ -277,17 +303,17 @@ func (e *headsEntry) check() (faults []error) {
 	}
 	return faults
 }
-func (e *headsEntry) pattern(heads int, decoder bool) (Pattern, error) {
+func (e *headsEntry) pattern(at Layer) (Pattern, error) {
 	sum := 0
 	for _, part := range e.Parts {
 		sum += *part.Heads
 	}
-	if sum != heads {
-		return nil, &config.FieldError{Path: "parts", Want: fmt.Sprintf("the parts have %d heads together, the layer has %d", sum, heads)}
+	if sum != at.Heads {
+		return nil, &config.FieldError{Path: "parts", Want: fmt.Sprintf("the parts have %d heads together, the layer has %d", sum, at.Heads)}
 	}
 	var parts []Pattern
 	for k, part := range e.Parts {
-		p, err := part.Attention.fields.pattern(*part.Heads, decoder)
+		p, err := part.Attention.fields.pattern(Layer{at.Index, *part.Heads, at.Decoder})
 		if err == nil {
 			err = CheckHeads(p, *part.Heads)
 		}

@@ -2,6 +2,7 @@ package attention
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -22,7 +23,29 @@ func TestEntries(t *testing.T) {
 		`{"type":"dilated","left_steps":3,"right_steps":1,"gap":[1,2,3,4]}`: {
 			"heads(dilated(3,1,1); dilated(3,1,2); dilated(3,1,3); dilated(3,1,4))",
 			"causal(heads(dilated(3,1,1); dilated(3,1,2); dilated(3,1,3); dilated(3,1,4)))"},
-		`{"type":"blocks","block_size":8}`:                      {"blocks(8)", "causal(blocks(8))"},
+		`{"type":"blocks","block_size":8}`:                                           {"blocks(8)", "causal(blocks(8))"},
+		`{"type":"overlap_block","block_size":8,"overlap_left":3}`:                   {"blocks(8,3)", "causal(blocks(8,3,0))"},
+		`{"type":"overlap_block","block_size":8,"overlap_left":3,"overlap_right":1}`: {"blocks(8,3,1)", "causal(blocks(8,3,1))"},
+		`{"type":"random","degree":3,"seed":7}`: {"heads(random(3,7); random(3,7,1); random(3,7,2); random(3,7,3))",
+			"causal(heads(random(3,7); random(3,7,1); random(3,7,2); random(3,7,3)))"},
+		`{"type":"random","degree":3,"block_size":5}`: {"heads(random-blocks(5,3,0); random-blocks(5,3,0,1); random-blocks(5,3,0,2); random-blocks(5,3,0,3))",
+			"causal(heads(random-blocks(5,3,0); random-blocks(5,3,0,1); random-blocks(5,3,0,2); random-blocks(5,3,0,3)))"},
+		`{"type":"random","probability":0.25}`: {"heads(bernoulli(1,4,0); bernoulli(1,4,0,1); bernoulli(1,4,0,2); bernoulli(1,4,0,3))",
+			"causal(heads(bernoulli(1,4,0); bernoulli(1,4,0,1); bernoulli(1,4,0,2); bernoulli(1,4,0,3)))"},
+		`{"type":"sparse_strided","stride":8}`: {"strided(8)", "causal(strided(8))"},
+		`{"type":"sparse_strided","stride":8,"merge":"merged","paper_inclusive":true}`: {"band(8,0) + dilated(2147483647,0,8)",
+			"causal(band(8,0) + dilated(2147483647,0,8))"},
+		`{"type":"sparse_strided","stride":8,"merge":"interleaved"}`: {"band(7,0)", "causal(band(7,0))"},
+		`{"type":"sparse_strided","stride":8,"merge":"multihead"}`: {
+			"heads(band(7,0); dilated(2147483647,0,8); band(7,0); dilated(2147483647,0,8))",
+			"causal(heads(band(7,0); dilated(2147483647,0,8); band(7,0); dilated(2147483647,0,8)))"},
+		`{"type":"sparse_fixed","stride":8,"summary":3}`: {"fixed(8,3)", "causal(fixed(8,3))"},
+		`{"type":"sparse_fixed","stride":8,"summary":4,"merge":"multihead","distinct_summaries":true}`: {
+			"heads(causal(blocks(8)); summary(8,4,1); causal(blocks(8)); summary(8,4,1))",
+			"causal(heads(causal(blocks(8)); summary(8,4,1); causal(blocks(8)); summary(8,4,1)))"},
+		`{"type":"sparse_fixed","stride":8,"summary":4,"distinct_summaries":true}`: {
+			"heads(causal(blocks(8)) + summary(8,4); causal(blocks(8)) + summary(8,4,1); causal(blocks(8)) + summary(8,4); causal(blocks(8)) + summary(8,4,1))",
+			"causal(heads(causal(blocks(8)) + summary(8,4); causal(blocks(8)) + summary(8,4,1); causal(blocks(8)) + summary(8,4); causal(blocks(8)) + summary(8,4,1)))"},
 		`{"type":"pattern","pattern":"band(2,2)+global(0,-1)"}`: {"band(2,2) + global(-1,0)", "causal(band(2,2) + global(-1,0))"},
 		`{"type":"heads","parts":[{"heads":1,"attention":{"type":"full"}},{"heads":3,"attention":{"type":"dilated","left_steps":1,"gap":[1,2,3]}}]}`: {
 			"heads(full; dilated(1,1,1); dilated(1,1,2); dilated(1,1,3))",
@@ -50,7 +73,7 @@ func TestEntries(t *testing.T) {
 func TestEntryFaults(t *testing.T) {
 	for in, want := range map[string][]string{
 		`3`:                                {`attention[0] is 3: want an object such as`},
-		`{}`:                               {`attention[0].type: missing; give one of band, blocks, dilated, full, heads, pattern`},
+		`{}`:                               {`attention[0].type: missing; give one of band, blocks, dilated, full, heads, overlap_block, pattern, random, shifted_block, sparse_fixed, sparse_strided`},
 		`{"type":7}`:                       {`attention[0].type is 7: give one of band`},
 		`{"type":"bnad"}`:                  {`attention[0].type is "bnad": no such type; did you mean "band"?`},
 		`{"type":"routing"}`:               {`attention[0].type is "routing": no such type; there are band,`},
@@ -60,15 +83,27 @@ func TestEntryFaults(t *testing.T) {
 			`attention[0].window_lefts: unknown key; did you mean "attention[0].window_left"?`,
 			`attention[0].window_right is "x": want a whole number`,
 			`attention[0].window_left: missing`},
-		`{"type":"full","window_left":3}`:               {`attention[0].window_left: unknown key`},
-		`{"type":"dilated","left_steps":3,"gap":[1,0]}`: {`attention[0].gap[1] is 0: give a whole number from 1 on`},
-		`{"type":"dilated","left_steps":3,"gap":"x"}`:   {`attention[0].gap is "x": want a whole number, or a list`},
-		`{"type":"dilated","left_steps":3,"gap":[]}`:    {`attention[0].gap: missing`},
-		`{"type":"blocks","block_size":0}`:              {`attention[0].block_size is 0: give a whole number from 1 on`},
-		`{"type":"blocks","block_size":99999999999}`:    {`attention[0].block_size is 99999999999: beyond 2147483647`},
-		`{"type":"pattern","pattern":"band(1"}`:         {`attention[0].pattern: pattern "band(1", column 7: `},
-		`{"type":"pattern"}`:                            {`attention[0].pattern: missing`},
-		`{"type":"heads"}`:                              {`attention[0].parts: missing`},
+		`{"type":"full","window_left":3}`:                       {`attention[0].window_left: unknown key`},
+		`{"type":"dilated","left_steps":3,"gap":[1,0]}`:         {`attention[0].gap[1] is 0: give a whole number from 1 on`},
+		`{"type":"dilated","left_steps":3,"gap":"x"}`:           {`attention[0].gap is "x": want a whole number, or a list`},
+		`{"type":"dilated","left_steps":3,"gap":[]}`:            {`attention[0].gap: missing`},
+		`{"type":"blocks","block_size":0}`:                      {`attention[0].block_size is 0: give a whole number from 1 on`},
+		`{"type":"blocks","block_size":99999999999}`:            {`attention[0].block_size is 99999999999: beyond 2147483647`},
+		`{"type":"pattern","pattern":"band(1"}`:                 {`attention[0].pattern: pattern "band(1", column 7: `},
+		`{"type":"shifted_block"}`:                              {`attention[0].block_size: missing`},
+		`{"type":"overlap_block","block_size":0}`:               {`attention[0].block_size is 0: give a whole number from 1 on`, `attention[0].overlap_left: missing`},
+		`{"type":"random"}`:                                     {`attention[0].degree: missing; give a whole number from 1 on, or a probability`},
+		`{"type":"random","degree":0}`:                          {`attention[0].degree is 0: give a whole number from 1 on`},
+		`{"type":"random","degree":2,"probability":0.1}`:        {`attention[0].probability is 0.1: stands beside degree`},
+		`{"type":"random","probability":1.5}`:                   {`attention[0].probability is 1.5: give a number above 0, at most 1`},
+		`{"type":"random","probability":0.5,"block_size":3}`:    {`attention[0].block_size is 3: blocks are drawn by degree`},
+		`{"type":"random","degree":2,"block_size":0,"seed":-1}`: {`attention[0].block_size is 0`, `attention[0].seed is -1: negative`},
+		`{"type":"sparse_strided","stride":0}`:                  {`attention[0].stride is 0: give a whole number from 1 on`},
+		`{"type":"sparse_strided","stride":3,"merge":"both"}`:   {`attention[0].merge is "both": give one of interleaved, merged, multihead`},
+		`{"type":"sparse_fixed","stride":3}`:                    {`attention[0].summary: missing`},
+		`{"type":"sparse_fixed","stride":3,"summary":4}`:        {`attention[0].summary is 4: give 1 to 3, the stride`},
+		`{"type":"pattern"}`:                                    {`attention[0].pattern: missing`},
+		`{"type":"heads"}`:                                      {`attention[0].parts: missing`},
 		`{"type":"heads","parts":[{"heads":2,"attention":{"type":"band","window_left":-1}}]}`: {
 			`attention[0].parts[0].attention.window_left is -1: negative`},
 		`{"type":"heads","parts":[{"attention":{"type":"heads","parts":[{"heads":1,"attention":{"type":"full"}}]}},{"heads":1}]}`: {
@@ -82,6 +117,47 @@ func TestEntryFaults(t *testing.T) {
 			require.ErrorContains(t, err, w, in)
 		}
 	}
+}
+
+// Entries that depend on the layer.
+func TestEntriesByLayer(t *testing.T) {
+	for in, want := range map[string][2]string{ // in layers 0 and 1 of an encoder with 2 heads
+		`{"type":"shifted_block","block_size":7}`:                              {"blocks(7)", "shifted-blocks(7,3)"},
+		`{"type":"sparse_strided","stride":5,"merge":"interleaved"}`:           {"band(4,0)", "dilated(2147483647,0,5)"},
+		`{"type":"sparse_fixed","stride":5,"summary":2,"merge":"interleaved"}`: {"causal(blocks(5))", "summary(5,2)"},
+		`{"type":"sparse_fixed","stride":5,"summary":2,"merge":"interleaved","distinct_summaries":true}`: {
+			"causal(blocks(5))", "heads(summary(5,2); summary(5,2,1))"},
+		`{"type":"pattern","pattern":"beyond(band(1,1); random(2,9))"}`: {
+			"heads(beyond(band(1,1); random(2,9)); beyond(band(1,1); random(2,9,1)))",
+			"heads(beyond(band(1,1); random(2,9,4096)); beyond(band(1,1); random(2,9,4097)))"},
+		`{"type":"heads","parts":[{"heads":1,"attention":{"type":"shifted_block","block_size":4}},{"heads":1,"attention":{"type":"full"}}]}`: {
+			"heads(blocks(4); full)", "heads(shifted-blocks(4,2); full)"},
+	} {
+		var e Entry
+		require.NoError(t, json.Unmarshal([]byte(in), &e))
+		for k, w := range want {
+			for layer := k; layer < 6; layer += 2 {
+				p, err := e.In(Layer{Index: layer, Heads: 2})
+				require.NoError(t, err)
+				if layer < 2 || !strings.Contains(w, "random") {
+					require.Equal(t, w, p.String())
+				}
+			}
+		}
+	}
+}
+
+// Nodes besides the tokens need a model that has them.
+func TestEntryOfOtherNodes(t *testing.T) {
+	for in, want := range map[string]string{
+		"external(2) + band(1,1)": "external(2) + band(1,1) has other nodes than tokens",
+		"bp-tree(2)":              "bp-tree(2) has other nodes than tokens",
+	} {
+		_, err := EntryOf(parse(t, in)).Pattern(2, false)
+		require.ErrorContains(t, err, want)
+	}
+	_, err := EntryOf(parse(t, "star")).Pattern(2, true)
+	require.ErrorContains(t, err, "star cannot be causal: external nodes read every token")
 }
 
 func TestEntryHeadsMustFit(t *testing.T) {
