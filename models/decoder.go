@@ -107,18 +107,22 @@ func causalPatterns(entries []attention.Entry, layers, heads int) ([]attention.P
 		return nil, &config.FieldError{Path: "attention", Value: entries, Want: "want at least one entry"}
 	}
 	var p problems
-	patterns := make([]attention.Pattern, len(entries))
 	for i, e := range entries {
-		var err error
-		if patterns[i], err = e.Pattern(heads, true); err != nil {
+		if _, err := e.Pattern(heads, true); err != nil {
 			p.add(config.Prefix(fmt.Sprintf("attention[%d]", i), err))
 		}
 	}
+	if err := p.err(); err != nil {
+		return nil, err
+	}
 	all := make([]attention.Pattern, min(max(layers, 0), maxLayers)) // of a wrong number a fault is noted already
 	for l := range all {
-		all[l] = patterns[l%len(patterns)]
+		var err error
+		if all[l], err = entries[l%len(entries)].In(attention.Layer{Index: l, Heads: heads, Decoder: true}); err != nil {
+			return nil, config.Prefix(fmt.Sprintf("attention[%d]", l%len(entries)), err)
+		}
 	}
-	return all, p.err()
+	return all, nil
 }
 
 // Type is "decoder".

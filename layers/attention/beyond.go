@@ -73,7 +73,7 @@ func ownDraws(p Pattern, layer, heads int) Pattern {
 	for h := range parts {
 		parts[h] = rewrite(headOf(p, h), func(p Pattern) Pattern {
 			if d, ok := p.(drawn); ok {
-				return d.forStream(layer<<12 | h)
+				return d.forStream(layer*maxHeads + h)
 			}
 			return p
 		})

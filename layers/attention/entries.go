@@ -133,12 +133,18 @@ func (e Entry) In(at Layer) (Pattern, error) {
 	if (spaceOf(p) != space{}) {
 		return nil, fmt.Errorf("%s has other nodes than tokens, which this model does not; only families of their own have them", p)
 	}
-	p = ownDraws(p, at.Index, at.Heads)
+	p = ownDraws(p, at.Index, at.each())
 	if at.Decoder {
 		p = Causal(p)
 	}
 	return p, nil
 }
+
+// maxHeads bounds lists by head; more heads, or none, are a fault of the model that is told elsewhere.
+const maxHeads = 4096
+
+// each is the number of heads in lists by head.
+func (l Layer) each() int { return min(max(l.Heads, 1), maxHeads) }
 
 // kind is the field that every entry has.
 type kind struct {

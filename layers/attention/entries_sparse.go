@@ -111,7 +111,7 @@ func (m merging) of(at Layer, first, second func(head int) Pattern, merged Patte
 	if way == "merged" && merged != nil {
 		return merged, nil
 	}
-	parts := make([]Pattern, at.Heads)
+	parts := make([]Pattern, at.each())
 	alike := true
 	for h := range parts {
 		switch {
