@@ -3,6 +3,7 @@ package train
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -67,7 +68,7 @@ func (c Config) Validate() error {
 	var errs []error
 	want := func(ok bool, path string, value any, want string) {
 		if !ok {
-			errs = append(errs, &config.FieldError{Path: "train." + path, Value: value, Want: want})
+			errs = append(errs, &config.FieldError{Path: "train." + path, Value: value, Want: "want " + want})
 		}
 	}
 	want(c.Steps >= 1, "steps", c.Steps, "at least 1")
@@ -75,6 +76,9 @@ func (c Config) Validate() error {
 	want(c.GlobalBatch == 0 || c.BatchSize >= 1 && c.GlobalBatch >= c.BatchSize && c.GlobalBatch%c.BatchSize == 0,
 		"global_batch", c.GlobalBatch, fmt.Sprintf("a multiple of batch_size (%d), or 0", c.BatchSize))
 	want(c.SequenceLength >= 1, "sequence_length", c.SequenceLength, "at least 1")
+	want(c.SequenceLength < 1 || c.BatchSize <= math.MaxInt32/c.SequenceLength, "batch_size", c.BatchSize,
+		fmt.Sprintf("at most %d tokens in a batch, which is batch_size times sequence_length (%d)", math.MaxInt32, c.SequenceLength))
+	want(c.GlobalBatch <= math.MaxInt32, "global_batch", c.GlobalBatch, fmt.Sprintf("at most %d", math.MaxInt32))
 	want(c.LR > 0, "lr", c.LR, "more than 0")
 	want(schedules[c.Schedule] != nil, "schedule", c.Schedule, "one of "+strings.Join(ScheduleNames(), ", "))
 	want(c.WarmupSteps >= 0, "warmup_steps", c.WarmupSteps, "at least 0")

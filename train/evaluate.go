@@ -70,6 +70,8 @@ func NewEvaluator(m models.Model, params *layers.Params, batch, t int) (*Evaluat
 
 // Run scores the windows, the first batches only if limit > 0. It stops early with ctx's error. progress, if not nil, is told
 // how many windows are done.
+//
+// Errors: *DivergedError if the loss is not a finite number; nothing to predict.
 func (e *Evaluator) Run(ctx context.Context, w *data.Windows, limit int, progress func(done, all int)) (Score, error) {
 	var s Score
 	g := e.graph
@@ -102,6 +104,9 @@ func (e *Evaluator) Run(ctx context.Context, w *data.Windows, limit int, progres
 	}
 	if s.Tokens == 0 {
 		return s, fmt.Errorf("evaluation: nothing to predict in %d windows: give more text", n)
+	}
+	if !finite(total) {
+		return s, &DivergedError{Loss: total / float64(s.Tokens), Evaluation: true}
 	}
 	s.Loss = total / float64(s.Tokens)
 	s.Bytes = w.Bytes() * float64(s.Tokens) / float64(w.Scored())

@@ -87,8 +87,12 @@ func GlobalNorm(grads []gorgonia.Value) float64 {
 type DivergedError struct {
 	Step       int
 	Loss, Norm float64
+	Evaluation bool // of an evaluation, of which there is the loss alone
 }
 
 func (e *DivergedError) Error() string {
+	if e.Evaluation {
+		return fmt.Sprintf("evaluation: the loss is %g: the weights have diverged; take an older checkpoint, and a smaller train.lr to go on from it", e.Loss)
+	}
 	return fmt.Sprintf("diverged at step %d: loss %g, gradient norm %g; the weights are as before that step: resume from a checkpoint with a smaller train.lr", e.Step, e.Loss, e.Norm)
 }

@@ -47,18 +47,19 @@ func (j Job) Check() (models.Model, error) {
 
 // state is what a checkpoint holds besides weights and moments.
 type state struct {
-	Job        Job     `json:"job"`
-	Position   int64   `json:"position"` // examples read
-	Epoch      int64   `json:"epoch"`    // of the next example
-	BestStep   int     `json:"best_step"`
-	BestLoss   float64 `json:"best_loss"`  // meaningful if best_step > 0
-	Unimproved int     `json:"unimproved"` // evaluations since
-	LastEval   int     `json:"last_eval"`  // step of the last evaluation
-	ValLoss    float64 `json:"val_loss"`   // its loss
-	ValBPB     float64 `json:"val_bpb"`
-	DataDigest string  `json:"data_digest"` // of the text
-	KernelSet  string  `json:"kernel_set"`  // results are the same to the bit within a set only
-	GoVersion  string  `json:"go_version"`
+	Job        Job      `json:"job"`
+	Position   int64    `json:"position"` // examples read
+	Epoch      int64    `json:"epoch"`    // of the next example
+	BestStep   int      `json:"best_step"`
+	BestLoss   float64  `json:"best_loss"`      // meaningful if best_step > 0
+	Scheduled  *float64 `json:"best_scheduled"` // smallest loss of the evaluations every eval_every steps; null: none yet
+	Unimproved int      `json:"unimproved"`     // of these, how many since
+	LastEval   int      `json:"last_eval"`      // step of the last evaluation
+	ValLoss    float64  `json:"val_loss"`       // its loss
+	ValBPB     float64  `json:"val_bpb"`
+	DataDigest string   `json:"data_digest"` // of the text
+	KernelSet  string   `json:"kernel_set"`  // results are the same to the bit within a set only
+	GoVersion  string   `json:"go_version"`
 }
 
 // Run is a training run in its folder: config.json, metrics.jsonl, checkpoints/.
@@ -87,13 +88,17 @@ type Options struct {
 
 // Start begins a run in a new folder. from, if not nil, holds the initial weights.
 //
-// Errors: faults of the job; *data.Error; *checkpoints.FileError, ErrExists where there are checkpoints already.
+// Errors: faults of the job; *data.Error; *checkpoints.FileError; *ExistsError where there are checkpoints already.
 func Start(dir string, j Job, from *layers.Params, o Options) (*Run, error) {
 	r, err := open(dir, j, o)
 	if err != nil {
 		return nil, err
 	}
-	if old, _ := checkpoints.List(filepath.Join(dir, "checkpoints")); len(old) > 0 {
+	old, err := checkpoints.List(filepath.Join(dir, "checkpoints"))
+	if err != nil {
+		return nil, r.abandon(err)
+	}
+	if len(old) > 0 {
 		return nil, r.abandon(&ExistsError{Dir: dir})
 	}
 	params := from
@@ -113,7 +118,10 @@ func Start(dir string, j Job, from *layers.Params, o Options) (*Run, error) {
 	if err := checkpoints.WriteFileFS(r.options.FS, filepath.Join(dir, "config.json"), append(text, '\n')); err != nil {
 		return nil, r.abandon(err)
 	}
-	return r, r.log(0)
+	if err := r.log(0); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // ExistsError refuses to start over what is there.
@@ -150,7 +158,10 @@ func Resume(dir string, change func(*Config) error, o Options) (*Run, error) {
 	if err := r.restore(); err != nil {
 		return nil, r.abandon(err)
 	}
-	return r, r.log(r.Trainer.Adam.Step)
+	if err := r.log(r.Trainer.Adam.Step); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // open checks the job, takes the lock and loads the data.
@@ -269,24 +280,28 @@ func (r *Run) Train(ctx context.Context, until int) (Result, error) {
 			res.Interrupted, stopped = true, "interrupted"
 			break
 		}
+		// What is due at a step comes before the next one, so that a run that was interrupted there catches up.
+		if r.scheduled() && r.state.LastEval != r.Step() {
+			if err := r.evaluate(ctx, c.EvalBatches); err != nil {
+				if interrupted(ctx) {
+					continue
+				}
+				return res, err
+			}
+		}
+		if c.EarlyStopPatience > 0 && r.state.Unimproved >= c.EarlyStopPatience {
+			stopped = "early_stop"
+			break
+		}
+		if c.SaveEvery > 0 && r.Step()%c.SaveEvery == 0 && r.saved != r.Step() {
+			r.save()
+		}
 		e, err := r.Trainer.Step()
 		if err != nil {
 			return res, err
 		}
 		r.Hooks.step(e)
 		r.append(e)
-		if c.EvalEvery > 0 && e.Step%c.EvalEvery == 0 && e.Step < until {
-			if err := r.evaluate(ctx, c.EvalBatches); err != nil && !interrupted(ctx) {
-				return res, err
-			}
-		}
-		if c.SaveEvery > 0 && e.Step%c.SaveEvery == 0 && e.Step < until { // the last save follows the last evaluation
-			r.save()
-		}
-		if c.EarlyStopPatience > 0 && r.state.Unimproved >= c.EarlyStopPatience {
-			stopped = "early_stop"
-			break
-		}
 	}
 	if !res.Interrupted && r.state.LastEval != r.Step() {
 		if err := r.evaluate(ctx, 0); err != nil {
@@ -319,6 +334,12 @@ func (r *Run) append(e any) {
 	}
 }
 
+// scheduled reports whether a run that nothing interrupts evaluates at this step.
+func (r *Run) scheduled() bool {
+	every := r.Job.Train.EvalEvery
+	return every > 0 && r.Step() > 0 && r.Step()%every == 0
+}
+
 // evaluate scores the validation part in plain windows and notes whether it is the best so far.
 func (r *Run) evaluate(ctx context.Context, limit int) error {
 	if r.evaluator == nil {
@@ -336,9 +357,15 @@ func (r *Run) evaluate(ctx context.Context, limit int) error {
 	s := &r.state
 	s.LastEval, s.ValLoss, s.ValBPB = e.Step, e.ValLoss, e.ValBPB
 	if e.Best = s.BestStep == 0 || e.ValLoss < s.BestLoss; e.Best {
-		s.BestStep, s.BestLoss, s.Unimproved = e.Step, e.ValLoss, 0
-	} else {
-		s.Unimproved++
+		s.BestStep, s.BestLoss = e.Step, e.ValLoss
+	}
+	// Early stop looks at these alone, or where a run was stopped and resumed would change where it ends.
+	if r.scheduled() {
+		if s.Scheduled == nil || e.ValLoss < *s.Scheduled {
+			s.Scheduled, s.Unimproved = &score.Loss, 0
+		} else {
+			s.Unimproved++
+		}
 	}
 	r.Hooks.eval(e)
 	r.append(e)
