@@ -35,6 +35,8 @@ type GraphOptions struct {
 	Recompute      string
 	LabelSmoothing float64 // training only
 	CheckFinite    bool    // stop at the first NaN and name its layer; costs a pass over every value
+
+	poison bool // for tests, see engine.Options
 }
 
 // NewGraph builds and compiles a model for B sequences of T tokens. params holds its weights; missing ones get their initial values.
@@ -81,7 +83,7 @@ func NewGraph(m models.Model, params *layers.Params, batch, t int, o GraphOption
 	if err := b.Err(); err != nil {
 		return nil, fmt.Errorf("train: %w", err)
 	}
-	program, err := engine.Compile(eg, outputs, engine.Options{Scope: b.ScopeOf, CheckFinite: o.CheckFinite})
+	program, err := engine.Compile(eg, outputs, engine.Options{Scope: b.ScopeOf, CheckFinite: o.CheckFinite, Poison: o.poison})
 	if err != nil {
 		return nil, fmt.Errorf("train: %w", err)
 	}

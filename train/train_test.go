@@ -22,6 +22,7 @@ import (
 	"github.com/euryale-ml/euryale/checkpoints"
 	"github.com/euryale-ml/euryale/data"
 	"github.com/euryale-ml/euryale/internal/engine"
+	"github.com/euryale-ml/euryale/internal/testkit"
 	"github.com/euryale-ml/euryale/models"
 )
 
@@ -198,10 +199,7 @@ func TestAccumulation(t *testing.T) {
 	require.InDelta(t, one.Loss, two.Loss, 1e-12)
 	require.InDelta(t, one.GradNorm, two.GradNorm, 1e-12)
 	for i, g := range a.graph.grads {
-		x, y := engine.Floats[float64](g), engine.Floats[float64](b.total[i])
-		for k := range x {
-			require.InDelta(t, x[k], y[k], 1e-13, a.graph.Params[i].Name)
-		}
+		testkit.AllClose(t, a.graph.Params[i].Name, engine.Floats[float64](b.total[i]), engine.Floats[float64](g), g.Shape(), 1e-13, 0)
 	}
 }
 
