@@ -225,6 +225,35 @@ func TestBadData(t *testing.T) {
 	}
 }
 
+// TestTooLarge: what is beyond the bound is refused, not cut off; the files of a folder count together.
+func TestTooLarge(t *testing.T) {
+	defer func(n int64) { maxBytes = n }(maxBytes)
+	text := prose(97)
+	line := []byte("{\"text\":\"a word and another\"}\n")
+	dir, folder := t.TempDir(), t.TempDir()
+	write(t, folder, "a.txt", text)
+	write(t, folder, "b.txt.gz", gzipped(t, text))
+	for _, c := range []struct {
+		path string
+		size int
+	}{
+		{write(t, dir, "a.txt", text), len(text)},
+		{write(t, dir, "a.txt.gz", gzipped(t, text)), len(text)},
+		{write(t, dir, "a.jsonl", bytes.Repeat(line, 100)), 100 * len(line)},
+		{write(t, dir, "a.jsonl.gz", gzipped(t, bytes.Repeat(line, 100))), 100 * len(line)},
+		{folder, 2 * len(text)},
+	} {
+		maxBytes = int64(c.size)
+		_, err := LoadWhole(Config{Path: c.path})
+		require.NoError(t, err, c.path)
+		for _, less := range []int{1, len(line)} { // a line less would still be valid jsonl
+			maxBytes = int64(c.size - less)
+			_, err = LoadWhole(Config{Path: c.path})
+			requireError(t, err, ErrTooLarge, c.path, "more than")
+		}
+	}
+}
+
 // requireError checks the kind of an error and that its message is one line with the parts.
 func requireError(t *testing.T, err, kind error, name string, parts ...string) {
 	t.Helper()

@@ -19,8 +19,9 @@ func readJSONL(path, textField string) (*source, error) {
 		textField = "text"
 	}
 	src := &source{name: path}
-	err := open(path, func(r io.Reader) error {
-		lines := bufio.NewReaderSize(io.LimitReader(r, maxBytes), 1<<16)
+	left := maxBytes
+	err := open(path, &left, func(r io.Reader) error {
+		lines := bufio.NewReaderSize(r, 1<<16)
 		for number := 1; ; number++ {
 			line, err := lines.ReadBytes('\n')
 			if err != nil && !errors.Is(err, io.EOF) {

@@ -16,8 +16,9 @@ import (
 	"unicode/utf8"
 )
 
-// maxBytes bounds what one source may hold once it is unpacked, so that a small file cannot fill the memory.
-const maxBytes = 8 << 30
+// maxBytes bounds what a source may hold once it is unpacked, all files of a folder together, so that a small file cannot fill the
+// memory. Tests lower it.
+var maxBytes int64 = 8 << 30
 
 // textExtensions are the names under which a file is taken as plain text; a file without extension is too.
 var textExtensions = []string{"", ".txt", ".text", ".md", ".rst", ".tex", ".xml", ".html", ".csv", ".tsv", ".log"}
@@ -58,7 +59,8 @@ func readSource(path, textField string) (*source, error) {
 		return nil, &Error{Kind: ErrFormat, Path: path, What: fmt.Sprintf("unknown extension %q", ext),
 			Fix: "use .txt (plain text) or .jsonl, also with .gz or .bz2, or a folder of .txt files"}
 	}
-	text, err := readText(path)
+	left := maxBytes
+	text, err := readText(path, &left)
 	if err != nil {
 		return nil, err
 	}
@@ -85,8 +87,9 @@ func readFolder(root string) (*source, error) {
 	}
 	slices.SortFunc(paths, func(a, b string) int { return strings.Compare(filepath.ToSlash(a), filepath.ToSlash(b)) })
 	src := &source{name: root}
+	left := maxBytes
 	for _, path := range paths {
-		text, err := readText(path)
+		text, err := readText(path, &left)
 		if errors.Is(err, ErrEmpty) {
 			continue // an empty file among others does no harm
 		}
@@ -101,15 +104,15 @@ func readFolder(root string) (*source, error) {
 	return src, nil
 }
 
-// readText reads a plain or compressed text file and checks that it is text.
-func readText(path string) ([]byte, error) {
+// readText reads a plain or compressed text file of at most left bytes, which it takes off, and checks that it is text.
+func readText(path string, left *int64) ([]byte, error) {
 	var text []byte
-	err := open(path, func(r io.Reader) (err error) {
-		text, err = readAll(path, r)
+	err := open(path, left, func(r io.Reader) (err error) {
+		text, err = io.ReadAll(r)
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, fileError(path, err)
 	}
 	return text, checkText(path, text)
 }
@@ -124,15 +127,15 @@ func extension(path string) (ext, compression string) {
 	return ext, ""
 }
 
-// open calls read with the unpacked bytes of a file.
-func open(path string, read func(io.Reader) error) error {
+// open calls read with the unpacked bytes of a file. More than left are ErrTooLarge, never a silent end.
+func open(path string, left *int64, read func(io.Reader) error) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return fileError(path, err)
 	}
 	defer func() { _ = f.Close() }()
 	_, compression := extension(path)
-	return unpack(path, compression, f, read)
+	return unpack(path, compression, f, func(r io.Reader) error { return read(&capped{r, path, left}) })
 }
 
 // unpack calls read with the bytes of r without their compression.
@@ -171,16 +174,20 @@ func (u *unpacker) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// readAll is io.ReadAll with a bound.
-func readAll(path string, r io.Reader) ([]byte, error) {
-	text, err := io.ReadAll(io.LimitReader(r, maxBytes+1))
-	if err != nil {
-		return nil, fileError(path, err)
+// capped fails when more than left bytes are read.
+type capped struct {
+	r    io.Reader
+	path string
+	left *int64
+}
+
+func (c *capped) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	if *c.left -= int64(n); *c.left < 0 {
+		return n, &Error{Kind: ErrTooLarge, Path: c.path, What: fmt.Sprintf("more than %d bytes of text, with what was read before", maxBytes),
+			Fix: "train on a part of it"}
 	}
-	if len(text) > maxBytes {
-		return nil, &Error{Kind: ErrTooLarge, Path: path, What: fmt.Sprintf("more than %d GiB of text", maxBytes>>30), Fix: "split it into files"}
-	}
-	return text, nil
+	return n, err
 }
 
 // checkText refuses what is empty or not text: a NUL byte, or more than a tenth of the bytes outside valid UTF-8 (text in an
