@@ -68,6 +68,7 @@ func attnCases() map[string]attnCase {
 		"cross":    {b: 2, h: 2, tq: 65, tk: 257, d: 16, dv: 24, sees: seesSome, dLSE: true},
 		"wide":     {b: 1, h: 2, tq: 257, tk: 5, d: 16, dv: 24, sees: seesAll, shared: true},
 		"global":   {b: 1, h: 2, tq: 385, tk: 385, d: 16, dv: 16, sees: seesFar},
+		"long":     {b: 1, h: 1, tq: 1100, tk: 1100, d: 8, dv: 8, sees: seesFar}, // more key tiles than a worker keeps
 		"empty":    {b: 1, h: 2, tq: 130, tk: 130, d: 16, dv: 16, sees: seesNotRow, dLSE: true},
 		"no tiles": {b: 1, h: 2, tq: 130, tk: 130, d: 16, dv: 16, sees: seesRowsOf(100), dLSE: true},
 		"nothing":  {b: 1, h: 1, tq: 70, tk: 130, d: 8, dv: 8, sees: func(_, _, _, _ int) bool { return false }},

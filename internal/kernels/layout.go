@@ -48,12 +48,6 @@ type trim struct {
 	queries [Tile / 16][2]uint8 // by 16 keys: the queries that read any of them
 }
 
-// noTrim covers a whole tile.
-var noTrim = trim{
-	[4][2]uint8{{0, Tile}, {0, Tile}, {0, Tile}, {0, Tile}},
-	[4][2]uint8{{0, Tile}, {0, Tile}, {0, Tile}, {0, Tile}},
-}
-
 // Tiles returns how many tiles are listed.
 func (l *Layout) Tiles() int { return len(l.Col) }
 
