@@ -21,6 +21,14 @@ var adapters = map[string]func(c *Case, p Precision) ([]Result, error){
 	"local_attention": runLocalAttention,
 	"def_longformer":  runMasks,
 	"def_block_local": runMasks,
+
+	"def_atoms":              runDefinition,
+	"def_axial_transformer":  runDefinition,
+	"def_bigbird":            runDefinition,
+	"def_bp_transformer":     runDefinition,
+	"def_image_transformer":  runDefinition,
+	"def_sparse_transformer": runDefinition,
+	"def_star_transformer":   runDefinition,
 }
 
 // TestGolden runs every case of the folder in both precisions. A case, or a tensor of a case, that nobody handles fails.
