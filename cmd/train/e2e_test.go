@@ -289,6 +289,27 @@ func TestPattern(t *testing.T) {
 	for _, name := range []string{"p.png", "p.svg", "p.safetensors"} {
 		euryale(t, "pattern", "heads(band(1,2); full)", "--length", "13", "--out", name).ok(t)
 	}
+	e = euryale(t, "pattern", "star", "--length", "64", "--json", "--out", "star.svg").ok(t).events(t)
+	require.Equal(t, []any{64.0, 65.0, 321.0, true}, []any{e[0]["length"], e[0]["nodes"], e[0]["nnz"], e[0]["strongly_connected"]})
+	require.Equal(t, 48.0, euryale(t, "pattern", "row(6,8) + column(6,8)", "--json").ok(t).events(t)[0]["length"])
+	for args, want := range map[string]string{
+		"row(6,8) --length 49":     "row(6,8) has 48 positions, the sequence 49; give a length of 1 to 48",
+		"global(3,64) --length 64": "global(3,64): position 64 is past the end of 64; give -64 to 63",
+		"global(-65) --length 64":  "position -65 is past the end of 64",
+		"causal(star) --length 64": "star cannot be causal",
+		"strided(0) --length 64":   "strided: stride is 0; the smallest is 1",
+		"band(-1,0) --length 64":   "-1 is negative",
+		"image1d(0,3) --length 64": "query block is 0",
+		"bp-tree(0) --length 64":   "k is 0; the smallest is 1",
+		"fixed(8,9) --length 64":   "summary columns are 9; give 1 to 8",
+		"blocks(0) --length 64":    "block size is 0",
+		"external(0) --length 64":  "number of nodes is 0",
+		"row(2,2) --length 0":      "--length is 0: give at least 1",
+	} {
+		r := euryale(t, append([]string{"pattern"}, strings.Fields(args)...)...)
+		require.Equal(t, 2, r.code, args)
+		require.Contains(t, r.stderr, want)
+	}
 	s, err := checkpoints.OpenSafetensors("p.safetensors")
 	require.NoError(t, err)
 	info, _ := s.Info("mask")

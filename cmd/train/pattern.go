@@ -23,31 +23,45 @@ func patternCommand(a *app) *cobra.Command {
 		Use:   "pattern SPEC",
 		Short: "Statistics and picture of an attention pattern",
 		Long: `Pattern says which keys the queries of an attention pattern read: how many, how densely, how many layers it takes until every position
-has reached every other, and the spectral gap of the graph.
+has reached every other, whether that is so in both directions, and the spectral gap of the graph.
 
-SPEC is an expression: full, band(left,right), dilated(left,right,gap), blocks(size[,overlap]), global(i,...);
-a + b is the union, a & b the intersection, causal(a) drops later keys, heads(a; b; ...) gives one pattern for each head.`,
+SPEC is an expression of these (docs/patterns.md has a picture of each):
+  full  band(left,right)  dilated(left,right,gap)  global(i,...)  external(g)
+  blocks(size[,overlap])  shifted-blocks(size,shift)  window-blocks(size,count)
+  random(r,seed)  random-blocks(size,r,seed)  bernoulli(numerator,denominator,seed)
+  strided(stride)  fixed(stride,columns)  summary(stride,columns[,group])
+  star  bp-tree(k)  row(h,w)  column(h,w)  image1d(query,memory)  image2d(h,w,qh,qw,mh,mw)
+  a + b is the union, a & b the intersection, causal(a) drops later keys, heads(a; b; ...) gives one pattern for each head,
+  beyond(a; random(r,seed)) is the union where the draw takes none of the keys of a.`,
 		Example: examples(
 			"pattern 'causal(band(255,0))' --length 4096", "the default model's layer",
 			"pattern 'band(4,4) + global(0)' --length 64 --out p.png", "a picture",
 			"pattern 'causal(dilated(8,0,4))' --length 1024 --out m.safetensors", "the mask, uint8 [heads, nodes, nodes]"),
 		Args: exactly(1, "the pattern, such as 'causal(band(255,0))'"),
 	}
-	c.Flags().IntVar(&length, "length", 1024, "positions of the sequence")
+	c.Flags().IntVar(&length, "length", 1024, "tokens of the sequence; for an image, its positions unless given")
 	c.Flags().StringVar(&out, "out", "", "draw it (.png, .svg) or write its mask (.safetensors)")
-	return command(c, func(_ context.Context, args []string) error { return a.pattern(args[0], length, out) })
+	return command(c, func(_ context.Context, args []string) error {
+		return a.pattern(args[0], length, c.Flags().Changed("length"), out)
+	})
 }
 
 // maxMask bounds a dense mask, in bytes.
 const maxMask = 1 << 30
 
-func (a *app) pattern(spec string, length int, out string) error {
+func (a *app) pattern(spec string, length int, given bool, out string) error {
 	p, err := attention.Parse(spec)
 	if err != nil {
 		return err
 	}
+	if size := attention.ImageSize(p); size > 0 && !given {
+		length = size
+	}
 	if length < 1 {
 		return usagef("--length is %d: give at least 1", length)
+	}
+	if err := attention.CheckLength(p, length); err != nil {
+		return usagef("--length %d: %v", length, err)
 	}
 	if ext := strings.ToLower(filepath.Ext(out)); out != "" && ext != ".png" && ext != ".svg" && ext != ".safetensors" {
 		return usagef("--out %s: end it with .png, .svg or .safetensors", out)
@@ -63,11 +77,16 @@ func (a *app) pattern(spec string, length int, out string) error {
 	a.out.text("pairs         %d, density %s\n", s.NNZ, percent(s.Density))
 	a.out.text("keys a query  %d to %d\n", s.MinRow, s.MaxRow)
 	a.out.text("longest path  %s\n", path)
+	connected := "no"
+	if s.StronglyConnected {
+		connected = "yes"
+	}
+	a.out.text("both ways     %s (every node reaches every other)\n", connected)
 	a.out.text("spectral gap  %.4f\n", s.SpectralGap)
 	if out == "" {
 		return nil
 	}
-	file, err := drawn(p, length, strings.ToLower(filepath.Ext(out)))
+	file, err := drawn(p, s.Nodes, strings.ToLower(filepath.Ext(out)))
 	if err != nil {
 		return fmt.Errorf("%s: %w", out, err)
 	}
@@ -78,7 +97,7 @@ func (a *app) pattern(spec string, length int, out string) error {
 	return nil
 }
 
-// drawn is the content of a picture or of a mask file.
+// drawn is the content of a picture or of a mask file of n nodes.
 func drawn(p attention.Pattern, n int, ext string) ([]byte, error) {
 	var file bytes.Buffer
 	var err error
@@ -89,7 +108,7 @@ func drawn(p attention.Pattern, n int, ext string) ([]byte, error) {
 		err = attention.WriteSVG(&file, p, n)
 	default:
 		if float64(p.Heads())*float64(n)*float64(n) > maxMask {
-			return nil, fmt.Errorf("a mask of %d heads and %d positions is larger than 1 GiB; give a smaller --length", p.Heads(), n)
+			return nil, fmt.Errorf("a mask of %d heads and %d nodes is larger than 1 GiB; give a smaller --length", p.Heads(), n)
 		}
 		mask := checkpoints.Tensor{Name: "mask", Shape: []int{p.Heads(), n, n}, Data: attention.Mask(p, p.Heads(), n)}
 		err = checkpoints.WriteSafetensors(&file, []checkpoints.Tensor{mask})

@@ -127,3 +127,44 @@ func (e External) NNZ(_, n int) int64 {
 	g := int64(min(e.Count, n))
 	return 2*int64(n)*g - g*g
 }
+
+// atoms calls f for every atom of a pattern.
+func atoms(p Pattern, f func(Pattern)) {
+	rewrite(p, func(a Pattern) Pattern {
+		f(a)
+		return a
+	})
+}
+
+// pictured is an atom of an image of so many positions.
+type pictured interface{ size() int }
+
+// ImageSize is the number of positions of the largest image that the pattern speaks of; 0 if it speaks of none.
+func ImageSize(p Pattern) (positions int) {
+	atoms(p, func(a Pattern) {
+		if image, ok := a.(pictured); ok {
+			positions = max(positions, image.size())
+		}
+	})
+	return positions
+}
+
+// CheckLength says what of a pattern does not exist in a sequence of so many tokens: a global position past the end, or the tokens
+// themselves past the end of an image. Such a pattern is defined, but hardly meant.
+func CheckLength(p Pattern, tokens int) (err error) {
+	atoms(p, func(a Pattern) {
+		switch a := a.(type) {
+		case Global:
+			for _, i := range a.positions {
+				if err == nil && (i >= tokens || i < -tokens) {
+					err = fmt.Errorf("%s: position %d is past the end of %d; give %d to %d", a, i, tokens, -tokens, tokens-1)
+				}
+			}
+		case pictured:
+			if err == nil && a.size() < tokens {
+				err = fmt.Errorf("%s has %d positions, the sequence %d; give a length of 1 to %d", a.(Pattern), a.size(), tokens, a.size())
+			}
+		}
+	})
+	return err
+}

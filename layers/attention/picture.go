@@ -34,7 +34,7 @@ var (
 	}
 )
 
-// WritePNG draws the pattern for n positions: a panel for each head, or one if all are alike. Terms of a union have colours of
+// WritePNG draws the pattern for n nodes (positions, if there are no other nodes): a panel for each head, or one if all are alike. Terms of a union have colours of
 // their own. A sequence longer than the panel is drawn in cells, the stronger the more of their pairs are visible.
 // Errors: n is 0, more heads than 64, those of w.
 func WritePNG(w io.Writer, p Pattern, n int) error {
@@ -89,7 +89,11 @@ func WriteSVG(w io.Writer, p Pattern, n int) error {
 	fmt.Fprintf(out, `<rect width="100%%" height="100%%" fill="%s"/>`+"\n", hex(paper))
 	title := shorten(p.String(), (width-2*panelMargin)/9)
 	fmt.Fprintf(out, `<text x="%d" y="%d" font-size="16" font-weight="600">%s</text>`+"\n", panelMargin+16, panelMargin+6, title)
-	fmt.Fprintf(out, `<text x="%d" y="%d" fill="#868e96">%d positions · keys →</text>`+"\n", panelMargin+16, panelMargin+30, n)
+	nodes := "positions"
+	if (spaceOf(p) != space{}) {
+		nodes = "nodes"
+	}
+	fmt.Fprintf(out, `<text x="%d" y="%d" fill="#868e96">%d %s · keys →</text>`+"\n", panelMargin+16, panelMargin+30, n, nodes)
 	for h := range p.Heads() {
 		left, top := corner(h, panelSize)
 		left, top = left+16, top+44+h/panelsWide*below
