@@ -1,6 +1,10 @@
 package data
 
-import "math/bits"
+import (
+	"math/bits"
+
+	"github.com/euryale-ml/euryale/internal/splitmix"
+)
 
 // permutation is a bijection of 0..n-1 that needs no table: a Feistel network on the next power of four, walked until it falls into
 // the range (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002, section 3). Cost: O(1) expected for each call.
@@ -26,7 +30,7 @@ func (p *permutation) at(i int) int {
 	for {
 		left, right := x>>p.half, x&mask
 		for _, key := range p.keys {
-			left, right = right, left^(mix(key^right)&mask)
+			left, right = right, left^(splitmix.Mix(key^right)&mask)
 		}
 		x = left<<p.half | right
 		if x < p.n {
@@ -37,18 +41,11 @@ func (p *permutation) at(i int) int {
 
 // hash is a counter-based generator: a well mixed number of the words, in their order.
 func hash(words ...uint64) uint64 {
-	h := uint64(0x9e3779b97f4a7c15)
+	h := uint64(splitmix.Increment)
 	for _, w := range words {
-		h = mix(h ^ mix(w+0x9e3779b97f4a7c15))
+		h = splitmix.Mix(h ^ splitmix.Mix(w+splitmix.Increment))
 	}
 	return h
-}
-
-// mix is the finaliser of SplitMix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014, figure 16).
-func mix(x uint64) uint64 {
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
 }
 
 // below returns a number of 0..n-1 from a hash.

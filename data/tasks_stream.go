@@ -4,6 +4,8 @@ import (
 	"hash/fnv"
 	"strconv"
 	"strings"
+
+	"github.com/euryale-ml/euryale/internal/splitmix"
 )
 
 // stream is the SplitMix64 generator (Steele, Lea and Flood 2014, figure 16) of one example.
@@ -26,8 +28,8 @@ func taskHash(name string) uint64 {
 }
 
 func (s *stream) next() uint64 {
-	s.state += 0x9e3779b97f4a7c15
-	return mix(s.state)
+	s.state += splitmix.Increment
+	return splitmix.Mix(s.state)
 }
 
 // below draws from 0..n-1.

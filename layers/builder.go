@@ -9,6 +9,7 @@ import (
 	"gorgonia.org/tensor"
 
 	"github.com/euryale-ml/euryale/internal/engine"
+	"github.com/euryale-ml/euryale/internal/splitmix"
 )
 
 // Short names for the types that every layer handles.
@@ -256,5 +257,5 @@ func (b *Builder) site(kind string) uint64 {
 	name := b.join(kind)
 	k := b.sites[name]
 	b.sites[name]++
-	return mix(hashName(name) + uint64(k)*golden)
+	return splitmix.Mix(hashName(name) + uint64(k)*splitmix.Increment)
 }

@@ -1,6 +1,10 @@
 package layers
 
-import "math"
+import (
+	"math"
+
+	"github.com/euryale-ml/euryale/internal/splitmix"
+)
 
 // Init gives the initial elements of a weight as a function of their row-major index. It depends on nothing but the
 // arguments: weights do not depend on the order in which a model is built, and those of one seed agree between machines to
@@ -21,7 +25,7 @@ func Const(c float64) Init {
 // Normal draws from the normal distribution of mean 0 and the given standard deviation.
 func Normal(std float64) Init {
 	return func(name string, _ []int, seed uint64) func(int) float64 {
-		key := mix(hashName(name) ^ mix(seed))
+		key := splitmix.Mix(hashName(name) ^ splitmix.Mix(seed))
 		return func(i int) float64 { return std * normalQuantile(uniform(key, i)) }
 	}
 }
@@ -29,7 +33,7 @@ func Normal(std float64) Init {
 // Uniform draws from the interval (low, high).
 func Uniform(low, high float64) Init {
 	return func(name string, _ []int, seed uint64) func(int) float64 {
-		key := mix(hashName(name) ^ mix(seed))
+		key := splitmix.Mix(hashName(name) ^ splitmix.Mix(seed))
 		return func(i int) float64 { return low + float64((high-low)*uniform(key, i)) }
 	}
 }
@@ -49,15 +53,6 @@ func XavierUniform() Init {
 	}
 }
 
-const golden = 0x9e3779b97f4a7c15 // 2^64 over the golden ratio, the increment of splitmix64
-
-// mix is the output function of splitmix64 (Steele, Lea, Flood 2014, Fast splittable pseudorandom number generators).
-func mix(x uint64) uint64 {
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
-}
-
 // hashName is 64-bit FNV-1a.
 func hashName(s string) uint64 {
 	h := uint64(14695981039346656037)
@@ -69,7 +64,7 @@ func hashName(s string) uint64 {
 
 // uniform is draw i of a stream, strictly between 0 and 1.
 func uniform(key uint64, i int) float64 {
-	return (float64(mix(key+uint64(i+1)*golden)>>11) + 0.5) / (1 << 53)
+	return (float64(splitmix.Mix(key+uint64(i+1)*splitmix.Increment)>>11) + 0.5) / (1 << 53)
 }
 
 // normalQuantile is the inverse of the normal distribution function, relative error 1e-15.

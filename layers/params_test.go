@@ -24,7 +24,6 @@ func drawn(t *testing.T, dtype tensor.Dtype, seed uint64, name string, init Init
 func TestInitialValuesAreFixed(t *testing.T) {
 	require.Equal(t, uint64(0xcbf29ce484222325), hashName(""))
 	require.Equal(t, uint64(0xaf63dc4c8601ec8c), hashName("a"))
-	require.Equal(t, uint64(0xe220a8397b1dcdaf), mix(golden)) // the first output of splitmix64 from seed 0
 	require.Equal(t, []float64{0.025037634462403594, 0.05033549386036496, -0.010349179979433982, -0.035357708533258314,
 		0.006098270357199647}, drawn(t, tensor.Float64, 1, "h.0.attn.c_attn.weight", Normal(0.02), 5))
 	require.Equal(t, []float64{2.578774068969956, 2.976313092371764, 0.2096715668476079},

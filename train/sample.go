@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/euryale-ml/euryale/internal/splitmix"
 )
 
 // Sampling says how the next token is drawn from the logits.
@@ -95,10 +97,7 @@ func (s *Sampler) Next(logits []float32) int32 {
 	return int32(s.order[len(s.p)-1])
 }
 
-// uniform is a number in [0, 1) for draw i of a seed (SplitMix64, Steele, Lea, Flood 2014).
+// uniform is a number in [0, 1) for draw i of a seed.
 func uniform(seed, i uint64) float64 {
-	z := seed*0xd1342543de82ef95 + (i+1)*0x9e3779b97f4a7c15
-	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
-	z = (z ^ z>>27) * 0x94d049bb133111eb
-	return float64((z^z>>31)>>11) / (1 << 53)
+	return splitmix.Unit(splitmix.Mix(seed*0xd1342543de82ef95 + (i+1)*splitmix.Increment))
 }

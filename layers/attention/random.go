@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/bits"
 	"slices"
+
+	"github.com/euryale-ml/euryale/internal/splitmix"
 )
 
 // drawn is an atom that is drawn at random, once: the same numbers give the same keys for ever, in every order of asking.
@@ -199,7 +201,7 @@ func (b Bernoulli) Sees(_, i, j, n int) bool {
 		return true
 	}
 	limit, _ := bits.Div64(uint64(b.Num), 0, uint64(b.Den))
-	return mix(b.key(i)+uint64(j+1)*increment) < limit
+	return splitmix.Mix(b.key(i)+uint64(j+1)*splitmix.Increment) < limit
 }
 func (b Bernoulli) Row(_, i, n int, dst []Run) []Run {
 	for j := range n {
@@ -246,7 +248,7 @@ func (d draws) avoiding(base Pattern) draws {
 
 // key is where the draws of a row begin. They depend on nothing but the numbers of the atom and the row.
 func (d draws) key(row int) uint64 {
-	return mix(mix(mix(uint64(d.seed)+increment)+uint64(d.stream)*increment) + uint64(row+1)*increment)
+	return splitmix.Mix(splitmix.Mix(splitmix.Mix(uint64(d.seed)+splitmix.Increment)+uint64(d.stream)*splitmix.Increment) + uint64(row+1)*splitmix.Increment)
 }
 
 // draw returns k of the numbers 0 … among-1 that are not taken, sorted. taken is sorted. Every set of k is equally likely.
@@ -257,8 +259,8 @@ func (d draws) draw(row, k, among int, taken []int) []int {
 	key := d.key(row)
 	picked := make([]int, 0, k)
 	for t := free - k; t < free; t++ {
-		key += increment
-		x, _ := bits.Mul64(mix(key), uint64(t+1))
+		key += splitmix.Increment
+		x, _ := bits.Mul64(splitmix.Mix(key), uint64(t+1))
 		if at, found := slices.BinarySearch(picked, int(x)); found {
 			picked = append(picked, t)
 		} else {
@@ -273,15 +275,6 @@ func (d draws) draw(row, k, among int, taken []int) []int {
 		picked[at] += skipped
 	}
 	return picked
-}
-
-const increment = 0x9e3779b97f4a7c15 // of splitmix64
-
-// mix is the output function of splitmix64 (Steele, Lea, Flood 2014).
-func mix(x uint64) uint64 {
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
 }
 
 func newRandom(a []int) (Pattern, error) { return NewRandom(a[0], a[1], optional(a, 2)), nil }
