@@ -23,7 +23,7 @@ func patternCommand(a *app) *cobra.Command {
 		Use:   "pattern SPEC",
 		Short: "Statistics and picture of an attention pattern",
 		Long: `Pattern says which keys the queries of an attention pattern read: how many, how densely, how many layers it takes until every position
-has reached every other, whether that is so in both directions, and the spectral gap of the graph.
+has reached every other, whether the graph is strongly connected, and its spectral gap.
 
 SPEC is an expression of these (docs/patterns.md has a picture of each):
   full  band(left,right)  dilated(left,right,gap)  global(i,...)  external(g)
@@ -77,11 +77,11 @@ func (a *app) pattern(spec string, length int, given bool, out string) error {
 	a.out.text("pairs         %d, density %s\n", s.NNZ, percent(s.Density))
 	a.out.text("keys a query  %d to %d\n", s.MinRow, s.MaxRow)
 	a.out.text("longest path  %s\n", path)
-	connected := "no"
+	connected := "not strongly (some node never reaches some other)"
 	if s.StronglyConnected {
-		connected = "yes"
+		connected = "strongly (every node reaches every other)"
 	}
-	a.out.text("both ways     %s (every node reaches every other)\n", connected)
+	a.out.text("connected     %s\n", connected)
 	a.out.text("spectral gap  %.4f\n", s.SpectralGap)
 	if out == "" {
 		return nil
