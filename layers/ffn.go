@@ -48,7 +48,7 @@ func FeedForward(b *Builder, x *Node, c FeedForwardConfig) *Node {
 	if !dropped {
 		return y
 	}
-	y = Dropout(b, y, c.Dropout)
+	y = Dropout(b.Scope(down), y, c.Dropout)
 	if c.Residual != nil {
 		y = Add(b, y, c.Residual)
 	}

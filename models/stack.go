@@ -156,8 +156,8 @@ func (s *stack) rotate(b *layers.Builder, qkv *Node) *Node {
 // feed is residual + down(act(up(norm(x)))); residual nil leaves the sum out.
 func (s *stack) feed(b *layers.Builder, x, residual *Node) *Node {
 	h := layers.LayerNorm(b.Scope(s.names.norm2), x, layers.NormConfig{Eps: s.eps})
-	h = layers.Linear(b.Scope(s.names.up), h, layers.LinearConfig{Out: s.Inner, Act: s.act, InOut: s.inOut, NoBias: s.noBias, Init: s.initial()})
-	return s.write(b.Scope(s.names.down), h, residual)
+	return layers.FeedForward(b, h, layers.FeedForwardConfig{Hidden: s.Inner, Act: s.act, InOut: s.inOut, NoBias: s.noBias,
+		Up: s.names.up, Down: s.names.down, Residual: residual, Init: s.initial(), DownInit: s.last, Dropout: s.residDropout})
 }
 
 func (s *stack) linear(b *layers.Builder, name string, x *Node, out int, noBias bool) *Node {

@@ -78,7 +78,8 @@ func (c *layoutCache) get(p Pattern, text string, nq, nk int, permuted bool) ([]
 	return e.layouts, nil
 }
 
-// gapOf returns the gap of a head that is nothing but a dilated window (cut to causal or not), else 1.
+// gapOf returns the gap of a head that is nothing but a dilated window (cut to causal or not) or a
+// band, whose gap is 1; else 0.
 func gapOf(p Pattern, h int) int {
 	switch q := p.(type) {
 	case causal:

@@ -324,22 +324,11 @@ func (e *headsEntry) pattern(at Layer) (Pattern, error) {
 			err = CheckHeads(p, *part.Heads)
 		}
 		if err != nil {
-			return nil, under(fmt.Sprintf("parts[%d].attention", k), err)
+			return nil, config.Prefix(fmt.Sprintf("parts[%d].attention", k), err)
 		}
 		for h := range *part.Heads {
 			parts = append(parts, headOf(p, h))
 		}
 	}
 	return Heads(parts...)
-}
-
-// under puts a path before the fault of a nested entry.
-func under(path string, err error) error {
-	fault := (*config.FieldError)(nil)
-	if !errors.As(err, &fault) {
-		return &config.FieldError{Path: path, Want: err.Error()}
-	}
-	moved := *fault
-	moved.Path = path + "." + moved.Path
-	return &moved
 }
