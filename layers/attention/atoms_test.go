@@ -77,7 +77,7 @@ func TestRandomGraphs(t *testing.T) {
 	}
 	// With r >= 2 ln n keys each, the graph holds together.
 	for seed := range 20 {
-		require.NotNil(t, Measure(NewRandom(13, seed, 0), 500).MaxPath)
+		require.True(t, stronglyConnected(NewRandom(13, seed, 0), 500))
 	}
 }
 
@@ -181,6 +181,17 @@ func TestTreeEdges(t *testing.T) {
 		p := NewBPTree(c.k)
 		require.Equal(t, int64(c.both), p.NNZ(0, NodeCount(p, c.n)), "n=%d k=%d", c.n, c.k)
 		require.Equal(t, int64(c.past), Causal(p).NNZ(0, NodeCount(p, c.n)), "causal n=%d k=%d", c.n, c.k)
+	}
+	for i := range 64 { // two layers join all tokens
+		reached := map[int]bool{}
+		for _, u := range Keys(NewBPTree(1), 0, i, 127) {
+			for _, j := range Keys(NewBPTree(1), 0, u, 127) {
+				reached[j] = true
+			}
+		}
+		for j := range 64 {
+			require.True(t, reached[j], "%d from %d", j, i)
+		}
 	}
 	s := Measure(NewBPTree(2), 64)
 	require.Equal(t, 127, s.Nodes)

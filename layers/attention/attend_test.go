@@ -53,7 +53,7 @@ func TestAttendAgainstDefinition(t *testing.T) {
 
 func TestAttendAnyPattern(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		p := drawHeads(t)
+		p := drawAny(t)
 		heads := p.Heads()
 		s := scene{pattern: p.String(), b: 2, tq: rapid.SampledFrom([]int{1, 2, 5, 13, 67}).Draw(t, "T"), heads: heads, d: 3, fused: true}
 		if rapid.Bool().Draw(t, "padded") {

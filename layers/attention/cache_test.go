@@ -58,7 +58,9 @@ func mostLiveOf(p Pattern, n int) (total int) {
 
 func TestGenerationEqualsForward(t *testing.T) {
 	for _, s := range []string{"full", "band(7,3)", "dilated(4,0,3)", "blocks(9)", "blocks(6,4)", "global(0,5)", "band(3,0) + global(2,-4)",
-		"band(9,0) & dilated(20,0,2)", "heads(full; band(2,0); dilated(3,0,4); blocks(8))"} {
+		"band(9,0) & dilated(20,0,2)", "heads(full; band(2,0); dilated(3,0,4); blocks(8))",
+		"strided(8)", "heads(fixed(9,2); summary(9,2,1))", "random(4,1)", "beyond(band(2,0); random-blocks(5,2,1))", "image1d(8,5)",
+		"row(9,8) + column(9,8)", "image2d(9,8,3,4,2,1)", "shifted-blocks(8,4)"} {
 		p := parse(t, s)
 		for _, prompt := range []int{0, 1, 23, 70} {
 			checkGeneration[float64](t, p, 71, prompt, tensor.Float64, 1e-12)
@@ -83,6 +85,9 @@ func TestCacheHoldsTheWindowOnly(t *testing.T) {
 		{"dilated(3,0,5)", 16},
 		{"blocks(32)", 32},
 		{"full", n},
+		{"strided(32)", 969}, // each until the last query of its remainder
+		{"fixed(50,2)", 88},  // the columns of 20 blocks, and the last block but for its columns
+		{"image1d(16,9)", 25},
 		{"global(9,500)", 501}, // query 500 reads everything before it, later ones read two keys
 	} {
 		p := parse(t, x.pattern)

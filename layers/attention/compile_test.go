@@ -41,7 +41,7 @@ func decode(t require.TestingT, l *kernels.Layout) map[[2]int]bool {
 
 func TestCompileEqualsSees(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		p := drawHeads(t)
+		p := drawAny(t)
 		nq := rapid.SampledFrom([]int{0, 1, 5, 64, 67, 130, 193}).Draw(t, "nq")
 		nk := nq
 		if rapid.Bool().Draw(t, "cross") {
