@@ -155,14 +155,6 @@ func runLinear[F kernels.Float](o linear, out engine.Value, in []engine.Value, p
 	x, w, y := engine.Floats[F](in[0]), engine.Floats[F](in[1]), engine.Floats[F](out)
 	k, n := o.widths(in[1].Shape())
 	var ep *kernels.Epilogue[F]
-	// The sum starts from the residual, which y may be written over; so it has the same bits wherever y lies.
-	start := o.residual && o.act == kernels.None
-	if start {
-		if r := engine.Floats[F](in[len(in)-1]); &r[0] != &y[0] {
-			kernels.Scale(1, r, y)
-		}
-		o.residual = false
-	}
 	if o.bias || o.residual || o.act != kernels.None {
 		ep, _ = pool.Get().(*kernels.Epilogue[F])
 		if ep == nil {
@@ -172,14 +164,19 @@ func runLinear[F kernels.Float](o linear, out engine.Value, in []engine.Value, p
 		if o.bias {
 			ep.Bias = engine.Floats[F](in[2])
 		}
-		if o.residual {
+		switch {
+		case !o.residual:
+		case o.act == kernels.None:
+			// The sum starts from the residual, which y may be written over; so it has the same bits wherever y lies.
+			ep.Start, ep.LdStart = engine.Floats[F](in[len(in)-1]), n
+		default:
 			ep.Residual, ep.LdResidual = engine.Floats[F](in[len(in)-1]), n
 		}
 	}
 	if o.inOut {
-		kernels.Gemm(false, false, len(x)/k, n, k, x, k, w, n, y, n, start, ep)
+		kernels.Gemm(false, false, len(x)/k, n, k, x, k, w, n, y, n, false, ep)
 	} else {
-		kernels.Gemm(false, true, len(x)/k, n, k, x, k, w, k, y, n, start, ep)
+		kernels.Gemm(false, true, len(x)/k, n, k, x, k, w, k, y, n, false, ep)
 	}
 	if ep != nil {
 		*ep = kernels.Epilogue[F]{}
@@ -289,12 +286,13 @@ func runLinearDw[F kernels.Float](o linearDw, out engine.Value, in []engine.Valu
 	x, dy, dw := engine.Floats[F](in[0]), engine.Floats[F](in[1]), engine.Floats[F](out)
 	wi, wo := lastOf(in[0].Shape()), lastOf(in[1].Shape())
 	rows := len(x) / wi
-	if o.inOut {
-		kernels.Gemm(true, false, wi, wo, rows, x, wi, dy, wo, dw[:wi*wo], wo, false, nil)
-	} else {
-		kernels.Gemm(true, false, wo, wi, rows, dy, wo, x, wi, dw[:wi*wo], wi, false, nil)
-	}
+	var db []F
 	if o.bias {
-		kernels.ColSum(rows, wo, dy, wo, dw[wi*wo:], false)
+		db = dw[wi*wo:]
+	}
+	if o.inOut {
+		kernels.WeightGrad(wi, wo, rows, x, wi, dy, wo, dw[:wi*wo], wo, nil, db)
+	} else {
+		kernels.WeightGrad(wo, wi, rows, dy, wo, x, wi, dw[:wi*wo], wi, db, nil)
 	}
 }

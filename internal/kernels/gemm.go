@@ -1,8 +1,11 @@
 package kernels
 
 // Epilogue is what Gemm does to C after the product, block by block while it is in cache:
-// C = act(C + Bias) + Residual. Empty parts are left out.
+// C = act(C + Bias) + Residual. Empty parts are left out. Start is what C holds before the product: each block is copied right
+// before it is added to, with the bits of accumulating onto a C that held Start. Start may be C itself.
 type Epilogue[F Float] struct {
+	Start      []F // [m, n]
+	LdStart    int
 	Bias       []F // [n]
 	Act        Activation
 	Residual   []F // [m, n]
@@ -25,34 +28,63 @@ func Gemm[F Float](transA, transB bool, m, n, k int, a []F, lda int, b []F, ldb 
 	if m <= 0 || n <= 0 {
 		return
 	}
-	jobs := gemmJobsOf[F]()
-	j := jobs.get(newGemmJob[F])
-	j.kg = gemmOf[F]()
+	j := gemmJobsOf[F]().get(newGemmJob[F])
 	j.transA, j.transB, j.m, j.n, j.k = transA, transB, m, n, max(k, 0)
 	j.a, j.lda, j.b, j.ldb, j.c, j.ldc, j.accumulate = a, lda, b, ldb, c, ldc, accumulate
-	j.hasEpilogue = ep != nil && (ep.Bias != nil || ep.Act != None || ep.Residual != nil)
-	if j.hasEpilogue {
+	if ep != nil {
 		j.ep = *ep
+		j.hasEpilogue = ep.Bias != nil || ep.Act != None || ep.Residual != nil
 	}
+	j.do()
+}
+
+// do computes the product, and gives the job back.
+func (j *gemmJob[F]) do() {
+	j.kg = gemmOf[F]()
 	j.check()
+	m, n, k, transA, transB := j.m, j.n, j.k, j.transA, j.transB
+	if j.ep.Start != nil {
+		j.accumulate = true
+		if &j.ep.Start[0] == &j.c[0] && j.ep.LdStart == j.ldc {
+			j.ep.Start = nil
+		}
+	}
 	j.alone = 2*m*n*j.k <= inlineFlops
 	if !j.alone {
 		j.work = growTo(j.work, Workers())
 	}
 	switch {
 	case k <= 0:
+		j.startAll()
 		j.empty()
 	case m == 1 || n == 1 || transB && m <= dotVectors && n*k >= 1<<10:
+		j.startAll()
 		j.vectors()
 	case transB && m <= swapRows && n >= swapCols:
+		j.startAll()
 		j.swapped()
-	case transA && k >= 2*chunkDepth && m*n <= chunkArea:
+	case transA && inChunks(m, n, k):
+		j.startAll()
 		j.chunks()
 	default:
 		j.blocks()
 	}
 	j.release()
-	jobs.put(j)
+	gemmJobsOf[F]().put(j)
+}
+
+// start copies Start to rows i0..i1, columns j0..j1 of C.
+func (j *gemmJob[F]) start(i0, i1, j0, j1 int) {
+	for i := i0; i < i1; i++ {
+		copy(j.c[i*j.ldc+j0:i*j.ldc+j1], j.ep.Start[i*j.ep.LdStart+j0:])
+	}
+}
+
+// startAll is start for products whose C is small.
+func (j *gemmJob[F]) startAll() {
+	if j.ep.Start != nil {
+		j.start(0, j.m, 0, j.n)
+	}
 }
 
 // gemmJob is one product: its operands, how it is cut, and the buffers, which stay for the next one.
@@ -65,6 +97,7 @@ type gemmJob[F Float] struct {
 	accumulate     bool
 	hasEpilogue    bool
 	ep             Epilogue[F]
+	sumA, sumB     []F  // see WeightGrad
 	alone          bool // too small to share out
 
 	cut   gemmBlockPlan
@@ -73,6 +106,7 @@ type gemmJob[F Float] struct {
 
 	packedA, packedB [2][]F
 	partial          []F
+	sums             []F              // of the columns of A and B in each chunk
 	work             []gemmScratch[F] // of each worker
 
 	// The methods as func values, made once.
@@ -82,8 +116,8 @@ type gemmJob[F Float] struct {
 }
 
 type gemmScratch[F Float] struct {
-	a, b, edge []F
-	_          [56]byte // no line shared by two workers
+	a, b, edge, sum []F
+	_               [32]byte // no line shared by two workers
 }
 
 func newGemmJob[F Float]() *gemmJob[F] {
@@ -119,10 +153,13 @@ func (j *gemmJob[F]) check() {
 	}
 	checkMatrix("B", rows, cols, j.ldb, len(j.b))
 	checkMatrix("C", j.m, j.n, j.ldc, len(j.c))
-	if j.hasEpilogue && j.ep.Residual != nil {
+	if j.ep.Start != nil {
+		checkMatrix("start", j.m, j.n, j.ep.LdStart, len(j.ep.Start))
+	}
+	if j.ep.Residual != nil {
 		checkMatrix("residual", j.m, j.n, j.ep.LdResidual, len(j.ep.Residual))
 	}
-	if j.hasEpilogue && j.ep.Bias != nil {
+	if j.ep.Bias != nil {
 		checkMatrix("bias", 1, j.n, j.n, len(j.ep.Bias))
 	}
 }
@@ -130,6 +167,7 @@ func (j *gemmJob[F]) check() {
 // release forgets the caller's memory.
 func (j *gemmJob[F]) release() {
 	j.a, j.b, j.c, j.ep, j.hasEpilogue = nil, nil, nil, Epilogue[F]{}, false
+	j.sumA, j.sumB = nil, nil
 }
 
 // empty is the product of k = 0.

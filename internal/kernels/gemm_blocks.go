@@ -175,6 +175,9 @@ func (j *gemmJob[F]) compute(worker, b, t int) {
 		x.data = j.a[i0*j.lda+pc:]
 	}
 	add := j.accumulate || pc > 0
+	if j.ep.Start != nil && pc == 0 {
+		j.start(i0, i0+rows, jc+j0, jc+j1)
+	}
 	if p.packB {
 		j.strips(worker, rows, kc, x, j.packedB[b&1], nc, j0, j1, j.c[i0*j.ldc+jc:], j.ldc, add, nil)
 	} else {

@@ -19,6 +19,9 @@ const (
 	sumCols    = 4096 // elements of C summed by one task
 )
 
+// inChunks tells whether a weight gradient [m,n] over k rows is computed in chunks.
+func inChunks(m, n, k int) bool { return k >= 2*chunkDepth && m*n <= chunkArea }
+
 // chunks is for weight gradients, op(A) = A transposed: C is small and k long. k is cut into chunks by shape, each computed by
 // one worker with buffers of its own (nothing packed by one core is read by another), then added up in the order of the chunks.
 func (j *gemmJob[F]) chunks() {
@@ -29,7 +32,20 @@ func (j *gemmJob[F]) chunks() {
 	p.gm, p.gn = ceilDiv(j.m, p.rows), ceilDiv(j.n, p.cols)
 	p.ld = roundUp(j.n, 16)
 	j.partial = growTo(j.partial, (p.count-1)*j.m*p.ld)
+	width := j.m + j.n
+	if j.sumA != nil || j.sumB != nil {
+		j.sums = growTo(j.sums, p.count*width)
+		clear(j.sums[:p.count*width])
+	}
 	Phases(2, j.chunkTasks, j.chunkTask)
+	for g := range p.count {
+		if j.sumA != nil {
+			elem[F]().add(j.sumA, j.sums[g*width:][:j.m], j.sumA)
+		}
+		if j.sumB != nil {
+			elem[F]().add(j.sumB, j.sums[g*width+j.m:][:j.n], j.sumB)
+		}
+	}
 }
 
 // sumRows is the number of rows of C that one task sums.
@@ -72,6 +88,12 @@ func (j *gemmJob[F]) chunkProduct(worker, task int) {
 			j.kg.cutA(kc, k0, n, rows, j.a[(pc+k0)*j.lda+i0:], j.lda, s.a)
 			if !j.transB {
 				j.kg.cutB(kc, k0, n, cols, j.b[(pc+k0)*j.ldb+j0:], j.ldb, s.b)
+			}
+			if sums := g * (j.m + j.n); j.sumA != nil && j0 == 0 {
+				j.columns(worker, n, rows, j.a[(pc+k0)*j.lda+i0:], j.lda, j.sums[sums+i0:])
+			}
+			if sums := g*(j.m+j.n) + j.m; j.sumB != nil && i0 == 0 {
+				j.columns(worker, n, cols, j.b[(pc+k0)*j.ldb+j0:], j.ldb, j.sums[sums+j0:])
 			}
 		}
 		if j.transB {

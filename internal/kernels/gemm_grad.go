@@ -1,17 +1,17 @@
 package kernels
 
-// WeightGrad computes C[m,n] = Aᵀ B from A [k,m] and B [k,n], row major, and the sums of the columns of A [m] and of B [n] while
-// they are in the cache; sumA and sumB may be nil. With A = dy and B = x these are the gradients of weight [out,in] and bias of
-// a linear layer, with A = x and B = dy those of a weight [in,out]. Else it is Gemm.
+// WeightGrad computes C[m,n] = Aᵀ B from A [k,m] and B [k,n], row major, and the sums of the columns of A [m] and of B [n]; sumA
+// and sumB may be nil. With A = dy and B = x these are the gradients of weight [out,in] and bias of a linear layer, with A = x
+// and B = dy those of a weight [in,out]. Where k is long and C small, the sums are taken from the blocks that are in the cache
+// for the product, else in a pass of their own; that is decided by shape, so the bits do not depend on the number of workers.
 func WeightGrad[F Float](m, n, k int, a []F, lda int, b []F, ldb int, c []F, ldc int, sumA, sumB []F) {
-	k = max(k, 0)
-	if m <= 1 || n <= 1 || k == 0 { // no blocks
+	if m <= 1 || n <= 1 || !inChunks(m, n, k) {
 		Gemm(true, false, m, n, k, a, lda, b, ldb, c, ldc, false, nil)
 		if sumA != nil {
-			ColSum(k, m, a, lda, sumA, false)
+			ColSum(max(k, 0), m, a, lda, sumA, false)
 		}
 		if sumB != nil {
-			ColSum(k, n, b, ldb, sumB, false)
+			ColSum(max(k, 0), n, b, ldb, sumB, false)
 		}
 		return
 	}
@@ -29,14 +29,11 @@ func WeightGrad[F Float](m, n, k int, a []F, lda int, b []F, ldb int, c []F, ldc
 	j.do()
 }
 
-// columns adds the sums of the columns of x [rows,d] to out. They are summed apart first, for the digits.
+// columns adds the sums of the columns of some rows of x [rows,d] to out. They are summed apart first, for the digits.
 func (j *gemmJob[F]) columns(worker, rows, d int, x []F, ldx int, out []F) {
 	e, s := elem[F](), &j.work[worker]
 	s.sum = growTo(s.sum, d)
-	for i0 := 0; i0 < rows; i0 += 4 * packDepth { // short calls: assembly cannot be preempted
-		n := min(4*packDepth, rows-i0)
-		clear(s.sum[:d])
-		e.colSum(n, d, x[i0*ldx:], ldx, s.sum[:d])
-		e.add(out[:d], s.sum[:d], out[:d])
-	}
+	clear(s.sum[:d])
+	e.colSum(rows, d, x, ldx, s.sum[:d])
+	e.add(out[:d], s.sum[:d], out[:d])
 }
