@@ -9,8 +9,10 @@ import (
 
 // variants say, by the field `variant` of a case, how the definitions of position-based systems are run; masks have none.
 var variants = map[string]func(c *Case, p Precision) ([]Result, error){
-	"":                  runDefinedMasks,
-	"pattern_attention": runPatternAttention,
+	"":                         runDefinedMasks,
+	"pattern_attention":        runPatternAttention,
+	"pattern_stack":            runPatternStack,
+	"sparse_transformer_stack": runSparseStack,
 }
 
 // runDefinition runs a case of a position-based system.
