@@ -2,12 +2,7 @@ package layers
 
 import (
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
-	"path/filepath"
 	"runtime"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -79,40 +74,4 @@ func TestStepHasTheSameBitsForAnyNumberOfWorkers(t *testing.T) {
 		}
 		require.Equal(t, want, got, "%d workers", workers)
 	}
-}
-
-func TestEverythingExportedIsExplained(t *testing.T) {
-	paths, err := filepath.Glob("*.go")
-	require.NoError(t, err)
-	for _, path := range paths {
-		if strings.HasSuffix(path, "_test.go") {
-			continue
-		}
-		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments)
-		require.NoError(t, err)
-		for _, d := range f.Decls {
-			switch d := d.(type) {
-			case *ast.FuncDecl:
-				if d.Recv == nil && d.Name.IsExported() || d.Recv != nil && onBuilderOrParams(d) {
-					require.Truef(t, d.Doc != nil && strings.HasPrefix(d.Doc.Text(), d.Name.Name), "%s: %s", path, d.Name.Name)
-				}
-			case *ast.GenDecl:
-				for _, s := range d.Specs {
-					if s, ok := s.(*ast.TypeSpec); ok && s.Name.IsExported() {
-						require.Truef(t, d.Doc != nil || s.Doc != nil, "%s: %s", path, s.Name.Name)
-					}
-				}
-			}
-		}
-	}
-}
-
-// onBuilderOrParams tells whether a method is exported and of one of the types that users hold.
-func onBuilderOrParams(d *ast.FuncDecl) bool {
-	p, ok := d.Recv.List[0].Type.(*ast.StarExpr)
-	if !ok || !d.Name.IsExported() {
-		return false
-	}
-	id, ok := p.X.(*ast.Ident)
-	return ok && (id.Name == "Builder" || id.Name == "Params")
 }
