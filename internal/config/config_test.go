@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -137,6 +138,35 @@ func TestEveryFaultIsReported(t *testing.T) {
 	}, got)
 	named := (&FileError{"c.json", err}).Error()
 	require.True(t, strings.HasPrefix(named, "c.json: 23 faults\n  line 1 column 12: "), named)
+}
+
+// TestManyFaults: a text with a hundred thousand of them, a few megabytes, is refused at once.
+func TestManyFaults(t *testing.T) {
+	const n = 100_000
+	var text strings.Builder
+	for i := range n {
+		fmt.Fprintf(&text, ",\"key_that_is_none_%d\":1", i)
+	}
+	var dst struct {
+		Known  int            `json:"known"`
+		Counts map[string]int `json:"counts"`
+	}
+	for _, src := range []string{
+		"{" + text.String()[1:] + "}",
+		`{"counts":{` + strings.ReplaceAll(text.String()[1:], ":1", ":true") + "}}",
+		`{"counts":[` + strings.Repeat("0,", n) + "0]}",
+	} {
+		began := time.Now()
+		faults := Faults(Decode([]byte(src), &dst))
+		require.Less(t, time.Since(began), 5*time.Second)
+		require.NotEmpty(t, faults)
+		require.LessOrEqual(t, len(faults), maxFaults+1)
+		if len(faults) > 1 {
+			require.Len(t, faults, maxFaults+1)
+			require.ErrorContains(t, faults[maxFaults], "more than 100 faults")
+			require.ErrorContains(t, faults[0], "key_that_is_none_0")
+		}
+	}
 }
 
 func TestTornJSON(t *testing.T) {

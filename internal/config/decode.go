@@ -44,7 +44,7 @@ func fileFault(err error) error {
 // a whole number may be written 1e3. Fields that the text does not name keep their value, so defaults are set before.
 // Types with UnmarshalJSON or UnmarshalText read themselves; faults they report get the path in front.
 //
-// Errors: *SyntaxError, or all faults as *FieldError, joined; dst may then be half filled.
+// Errors: *SyntaxError, or all faults (the first hundred, where there are more) as *FieldError, joined; dst may then be half filled.
 func Decode(src []byte, dst any) error {
 	root, err := parse(src)
 	if err != nil {
@@ -66,12 +66,26 @@ func (d *decoder) fault(at int, path string, value any, want string) {
 	d.add(at, &FieldError{Path: path, Value: value, Want: want})
 }
 
+// maxFaults bounds what is reported at once. A place costs a pass over the text, so a million of faults would cost hours.
+const maxFaults = 100
+
 // add notes a fault with its place.
 func (d *decoder) add(at int, e *FieldError) {
+	if d.full() {
+		return
+	}
 	if d.lines {
 		e.Line, e.Col = position(d.src, at)
 	}
 	d.faults = append(d.faults, e)
+}
+
+// full reports whether there are so many faults that no more are noted, and ends them with one that says so.
+func (d *decoder) full() bool {
+	if len(d.faults) == maxFaults {
+		d.faults = append(d.faults, &FieldError{Want: fmt.Sprintf("more than %d faults; repair these first", maxFaults)})
+	}
+	return len(d.faults) > maxFaults
 }
 
 func (d *decoder) raw(n *node) json.RawMessage { return json.RawMessage(d.src[n.start:n.end]) }
@@ -145,6 +159,9 @@ func (d *decoder) own(n *node, v reflect.Value, path string) bool {
 		return false
 	}
 	for _, fault := range Faults(err) {
+		if d.full() {
+			break
+		}
 		if f := (*FieldError)(nil); errors.As(fault, &f) {
 			moved := *f
 			moved.Path = join(path, f.Path)
@@ -189,6 +206,9 @@ func (d *decoder) object(n *node, v reflect.Value, path string) {
 			continue
 		}
 		seen[k.name] = true
+		if d.full() {
+			return
+		}
 		index, ok := fields.index[k.name]
 		if !ok {
 			d.add(k.start, unknown(path, k.name, fields.names))
