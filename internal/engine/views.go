@@ -214,7 +214,7 @@ type term struct {
 func peel(n *Node, offset int, terms []term) []term {
 	switch op := OpOf(n).(type) {
 	case addOp:
-		if !splits(n) {
+		if !splits(n, nil) {
 			break
 		}
 		for _, c := range Children(n) {
@@ -227,7 +227,7 @@ func peel(n *Node, offset int, terms []term) []term {
 		}
 		return terms
 	case view:
-		if c := Children(n)[0]; size(c) == size(n) && splits(c) {
+		if c := Children(n)[0]; size(c) == size(n) && splits(c, nil) {
 			return peel(c, offset, terms)
 		}
 	case fillOp:
@@ -238,14 +238,22 @@ func peel(n *Node, offset int, terms []term) []term {
 	return append(terms, term{n, offset})
 }
 
-// splits reports whether a sum behind a reshape is worth looking into: there is a Join in it.
-func splits(n *Node) bool {
+// splits reports whether a sum behind a reshape is worth looking into: there is a Join in it. seen are nodes without one (nil at
+// first): terms may stand in a sum many times over.
+func splits(n *Node, seen map[*Node]bool) bool {
 	switch OpOf(n).(type) {
 	case join:
 		return true
 	case addOp, view:
+		if seen == nil {
+			seen = map[*Node]bool{}
+		}
 		for _, c := range Children(n) {
-			if size(c) == size(n) && splits(c) {
+			if seen[c] {
+				continue
+			}
+			seen[c] = true
+			if size(c) == size(n) && splits(c, seen) {
 				return true
 			}
 		}

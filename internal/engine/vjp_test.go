@@ -174,6 +174,21 @@ func TestPartsCopyNothing(t *testing.T) {
 	finite(b, loss, Nodes{x}, gs)
 }
 
+// TestSumsOfSums: a value that is doubled fifty times over is looked at once, not 2^50 times.
+func TestSumsOfSums(t *testing.T) {
+	b := newBuild(t, tensor.Float64)
+	x := b.input(5, 7)
+	y := b.view(b.op(both{}, x), 0, 5, 7)
+	for range 50 {
+		var err error
+		y, err = Add(y, y)
+		require.NoError(t, err)
+	}
+	loss := b.op(total{1}, y)
+	p := b.compile(Options{}, b.grad(nil, loss, x)...)
+	b.run(p)
+}
+
 // A parameter read in slices gets one gradient, put together without additions.
 func TestSlicedParameterIsJoined(t *testing.T) {
 	b := newBuild(t, tensor.Float64)
