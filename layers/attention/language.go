@@ -64,9 +64,15 @@ func newDilated(a []int) (Pattern, error) {
 	return Dilated{Left: a[0], Right: a[1], Gap: a[2]}, nil
 }
 
+// maxExternal bounds external nodes: unlike all other numbers, theirs adds to what is laid out.
+const maxExternal = 1 << 16
+
 func newExternal(a []int) (Pattern, error) {
 	if a[0] < 1 {
 		return nil, fmt.Errorf("number of nodes is %d; the smallest is 1", a[0])
+	}
+	if a[0] > maxExternal {
+		return nil, fmt.Errorf("number of nodes is %d; the largest is %d", a[0], maxExternal)
 	}
 	return External{Count: a[0]}, nil
 }

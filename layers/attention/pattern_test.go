@@ -260,6 +260,7 @@ func TestParseErrors(t *testing.T) {
 		"causal(band(1,1) + external(3))":        `column 1: band(1,1) + external(3) cannot be causal: external nodes read every token`,
 		"causal(star)":                           `column 1: star cannot be causal`,
 		"external(0)":                            `column 1: external: number of nodes is 0; the smallest is 1`,
+		"external(65537)":                        `column 1: external: number of nodes is 65537; the largest is 65536`,
 		"external(2) + full + star":              `column 20: external(2) + full and star have different nodes besides the tokens`,
 		"heads(external(2); bp-tree(1))":         `have different nodes besides the tokens`,
 		"strided(0)":                             `column 1: strided: stride is 0; the smallest is 1`,
