@@ -77,7 +77,8 @@ func (e *ChangedError) Error() string {
 
 // Resume goes on with the newest valid checkpoint of a run; change, if not nil, may alter the training part of the job.
 //
-// Errors: those of Start; *ChangedError if model or data are not those of the checkpoint.
+// Errors: those of Start; *ChangedError if the model, the data or the place in them (seed, sequence_length, sequences a step) are
+// not those of the checkpoint.
 func Resume(dir string, change func(*Config) error, o Options) (*Run, error) {
 	var j Job
 	if err := config.ReadFile(filepath.Join(dir, "config.json"), &j); err != nil {
@@ -119,6 +120,10 @@ func (r *Run) restore() error {
 	}
 	if !sameJSON(have, snap.Config) {
 		return &ChangedError{r.Dir, "the model in config.json is not that of the checkpoint", "undo the change, or start a new run with fit --from"}
+	}
+	if was, is := r.state.Job.Train, r.Job.Train; was.Seed != is.Seed || was.SequenceLength != is.SequenceLength {
+		return &ChangedError{r.Dir, fmt.Sprintf("the run was trained with seed %d and sequence_length %d, its config.json says %d and %d: its place in the data would be another",
+			was.Seed, was.SequenceLength, is.Seed, is.SequenceLength), "bring them back, or start a new run with fit --from"}
 	}
 	if r.state.DataDigest != r.Corpus.Digest {
 		return &ChangedError{r.Dir, "the data (" + r.Corpus.Name + ") are not those that the run has read", "bring the text back, or start a new run with fit --from"}

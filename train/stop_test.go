@@ -100,6 +100,26 @@ func TestDivergedEvaluation(t *testing.T) {
 	require.ErrorContains(t, err, "evaluation: the loss is")
 }
 
+// TestResumeRefusesAnotherOrder: what would change which sequences come next is refused; what would not is taken.
+func TestResumeRefusesAnotherOrder(t *testing.T) {
+	dir := t.TempDir()
+	finish(t, start(t, dir, tinyJob()), 3)
+	for want, change := range map[string]func(c *Config){
+		"seed":            func(c *Config) { c.Seed++ },
+		"sequence_length": func(c *Config) { c.SequenceLength-- },
+		"global_batch":    func(c *Config) { c.GlobalBatch = 6 },
+	} {
+		_, err := Resume(dir, func(c *Config) error { change(c); return nil }, Options{})
+		var changed *ChangedError
+		require.ErrorAs(t, err, &changed, want)
+		require.ErrorContains(t, err, want)
+		require.NotContains(t, err.Error(), "\n")
+	}
+	r, err := Resume(dir, func(c *Config) error { c.BatchSize, c.LR = 4, c.LR/2; return nil }, Options{})
+	require.NoError(t, err)
+	finish(t, r, 4)
+}
+
 // TestConfigFaults: all at once, each with its path; what would overflow is one.
 func TestConfigFaults(t *testing.T) {
 	c := DefaultConfig()
