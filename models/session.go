@@ -2,6 +2,7 @@ package models
 
 import (
 	"fmt"
+	"slices"
 
 	"gorgonia.org/tensor"
 
@@ -18,6 +19,8 @@ import (
 type Session struct{ run[float32] }
 
 // NewSession starts a sequence of at most limit tokens; 0: as many as the model has positions. Weights are single precision.
+//
+// Errors: weights in another precision, or of another model.
 func NewSession(m Causal, params *layers.Params, limit int) (*Session, error) {
 	if params.Dtype() != tensor.Float32 {
 		return nil, fmt.Errorf("generation works in float32, the weights are %v: load them as float32", params.Dtype())
@@ -84,10 +87,10 @@ func newRun[F kernels.Float](s *stack, params *layers.Params, limit int) (*run[F
 	}
 	r := &run[F]{stack: s, limit: limit, position: make([]int32, 1)}
 	w := reader[F]{params: params}
-	r.embed = w.get(s.names.tokens + ".weight")
+	r.embed = w.get(s.names.tokens+".weight", s.Vocab, s.Hidden)
 	switch s.position {
 	case "learned":
-		r.places = w.get(s.names.positions + ".weight")
+		r.places = w.get(s.names.positions+".weight", s.Positions, s.Hidden)
 	case "sinusoidal":
 		for _, x := range layers.SinusoidalTable(limit, s.Hidden, false) {
 			r.places = append(r.places, F(x))
@@ -95,14 +98,14 @@ func newRun[F kernels.Float](s *stack, params *layers.Params, limit int) (*run[F
 	case "rotary":
 		r.cos, r.sin = kernels.RopeTable[F](limit, s.headSize(), s.ropeBase)
 	}
-	r.final = w.norm(s.names.final)
+	r.final = w.norm(s, s.names.final)
 	r.head = matrix[F]{w: r.embed, in: s.Hidden, out: s.Vocab}
 	if s.untied {
-		r.head.w = w.get(s.names.head + ".weight")
+		r.head.w = w.get(s.names.head+".weight", s.Vocab, s.Hidden)
 	}
 	for l := range s.Layers {
 		at := fmt.Sprint(s.names.layer, l, ".")
-		lw := layerWeights[F]{norm1: w.norm(at + s.names.norm1), norm2: w.norm(at + s.names.norm2),
+		lw := layerWeights[F]{norm1: w.norm(s, at+s.names.norm1), norm2: w.norm(s, at+s.names.norm2),
 			out: w.matrix(s, at+s.names.out, s.Hidden, s.Hidden, s.noBias), up: w.matrix(s, at+s.names.up, s.Hidden, s.Inner, s.noBias),
 			down: w.matrix(s, at+s.names.down, s.Inner, s.Hidden, s.noBias)}
 		noBias := s.noBias || s.noQKV
@@ -131,25 +134,32 @@ type reader[F kernels.Float] struct {
 	err    error
 }
 
-func (w *reader[F]) get(name string) []F {
+func (w *reader[F]) get(name string, shape ...int) []F {
 	p, ok := w.params.Get(name)
-	if !ok {
-		if w.err == nil {
-			w.err = fmt.Errorf("weight %s is missing", name)
-		}
-		return nil
+	switch {
+	case w.err != nil:
+	case !ok:
+		w.err = fmt.Errorf("weight %s is missing: the weights are not those of this model", name)
+	case !slices.Equal(p.Value.Shape(), shape):
+		w.err = fmt.Errorf("weight %s has shape %v, the model wants %v: the weights are not those of this model", name, p.Value.Shape(), shape)
+	default:
+		return engine.Floats[F](p.Value)
 	}
-	return engine.Floats[F](p.Value)
+	return nil
 }
 
-func (w *reader[F]) norm(scope string) normWeights[F] {
-	return normWeights[F]{w.get(scope + ".weight"), w.get(scope + ".bias")}
+func (w *reader[F]) norm(s *stack, scope string) normWeights[F] {
+	return normWeights[F]{w.get(scope+".weight", s.Hidden), w.get(scope+".bias", s.Hidden)}
 }
 
 func (w *reader[F]) matrix(s *stack, scope string, in, out int, noBias bool) matrix[F] {
-	m := matrix[F]{w: w.get(scope + ".weight"), inOut: s.inOut, in: in, out: out}
+	shape := []int{out, in}
+	if s.inOut {
+		shape = []int{in, out}
+	}
+	m := matrix[F]{w: w.get(scope+".weight", shape...), inOut: s.inOut, in: in, out: out}
 	if !noBias {
-		m.bias = w.get(scope + ".bias")
+		m.bias = w.get(scope+".bias", out)
 	}
 	return m
 }
