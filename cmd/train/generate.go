@@ -99,6 +99,9 @@ func write(ctx context.Context, m models.Model, params *layers.Params, tok data.
 		return 0, fmt.Errorf("a model of type %s for %s does not write text; use a causal_lm", m.Type(), m.Task())
 	}
 	ids := tok.Encode(prompt)
+	if len(ids) == 0 {
+		return 0, usagef("the prompt %q holds no token of the tokenizer %q: give at least one, such as %q", prompt, tok.Name(), tok.Decode([]int32{0}))
+	}
 	if p := m.Dims().Positions; p > 0 && len(ids)+n-1 > p {
 		if len(ids) >= p {
 			return 0, usagef("the prompt has %d tokens, the model %d positions: shorten it", len(ids), p)
