@@ -188,7 +188,7 @@ type Bernoulli struct {
 
 // NewBernoulli returns the pattern of a seed and a stream of it, 0 <= num <= den.
 func NewBernoulli(num, den, seed, stream int) Bernoulli {
-	return Bernoulli{Num: num, Den: den, draws: draws{seed: seed, stream: stream}}
+	return Bernoulli{Num: num, Den: den, draws: draws{seed: seed, stream: stream, plans: newPlans()}}
 }
 
 func (b Bernoulli) String() string { return "bernoulli(" + b.numbers(b.Num, b.Den) + ")" }
@@ -204,6 +204,9 @@ func (b Bernoulli) Sees(_, i, j, n int) bool {
 	return splitmix.Mix(b.key(i)+uint64(j+1)*splitmix.Increment) < limit
 }
 func (b Bernoulli) Row(_, i, n int, dst []Run) []Run {
+	if p := b.plan(n); p != nil {
+		return singles(p.row(i), dst)
+	}
 	for j := range n {
 		if b.Sees(0, i, j, n) {
 			dst = append(dst, Run{j, j + 1, 1})
@@ -212,12 +215,35 @@ func (b Bernoulli) Row(_, i, n int, dst []Run) []Run {
 	return dst
 }
 func (b Bernoulli) Col(_, j, n int, dst []Run) []Run {
+	if p := b.plan(n); p != nil {
+		return singles(p.col(j), dst)
+	}
 	for i := range n {
 		if b.Sees(0, i, j, n) {
 			dst = append(dst, Run{i, i + 1, 1})
 		}
 	}
 	return dst
+}
+
+// maxPairs bounds the pairs of a plan that is only kept to save time.
+const maxPairs = 1 << 25
+
+// plan lists the pairs, where they are not too many; else nil.
+func (b Bernoulli) plan(n int) *plan {
+	if float64(n)*float64(n)*float64(b.Num)/float64(b.Den) > maxPairs {
+		return nil
+	}
+	return b.plans.get(n, func() *plan {
+		return newPlan(n, func(i int) (row []int) {
+			for j := range n {
+				if b.Sees(0, i, j, n) {
+					row = append(row, j)
+				}
+			}
+			return row
+		})
+	})
 }
 func (b Bernoulli) NNZ(_, n int) int64 { return countRows(b, 0, n) }
 func (b Bernoulli) forStream(stream int) Pattern {
