@@ -156,10 +156,7 @@ func runLinear[F kernels.Float](o linear, out engine.Value, in []engine.Value, p
 	k, n := o.widths(in[1].Shape())
 	var ep *kernels.Epilogue[F]
 	if o.bias || o.residual || o.act != kernels.None {
-		ep, _ = pool.Get().(*kernels.Epilogue[F])
-		if ep == nil {
-			ep = new(kernels.Epilogue[F])
-		}
+		ep = takeEpilogue[F](pool)
 		ep.Act = o.act
 		if o.bias {
 			ep.Bias = engine.Floats[F](in[2])
@@ -178,13 +175,28 @@ func runLinear[F kernels.Float](o linear, out engine.Value, in []engine.Value, p
 	} else {
 		kernels.Gemm(false, true, len(x)/k, n, k, x, k, w, k, y, n, false, ep)
 	}
+	giveEpilogue(pool, ep)
+}
+
+func takeEpilogue[F kernels.Float](pool *sync.Pool) *kernels.Epilogue[F] {
+	if ep, ok := pool.Get().(*kernels.Epilogue[F]); ok {
+		return ep
+	}
+	return new(kernels.Epilogue[F])
+}
+
+// giveEpilogue puts an epilogue back, without the memory it points to; nil does nothing.
+func giveEpilogue[F kernels.Float](pool *sync.Pool, ep *kernels.Epilogue[F]) {
 	if ep != nil {
 		*ep = kernels.Epilogue[F]{}
 		pool.Put(ep)
 	}
 }
 
-func (o linear) Diff(in Nodes, out, dout *Node) (Nodes, error) {
+func (o linear) Diff(in Nodes, out, dout *Node) (Nodes, error) { return o.DiffAdd(in, out, dout, nil) }
+
+// DiffAdd starts the product from what else is added to the gradient for x: that of the other readers of x.
+func (o linear) DiffAdd(in Nodes, _, dout, more *Node) (Nodes, error) {
 	if o.act != kernels.None {
 		return nil, fmt.Errorf("the activation %v is fused; build the graph with Options.Training", o.act)
 	}
@@ -194,7 +206,11 @@ func (o linear) Diff(in Nodes, out, dout *Node) (Nodes, error) {
 	if err != nil {
 		return nil, err
 	}
-	if grads[0], err = engine.Apply(linearDx{inOut: o.inOut}, dout, in[1]); err != nil {
+	args := Nodes{dout, in[1]}
+	if more != nil {
+		args = append(args, more)
+	}
+	if grads[0], err = engine.Apply(linearDx{inOut: o.inOut, more: more != nil}, args...); err != nil {
 		return nil, err
 	}
 	grads[1] = dw
@@ -213,13 +229,21 @@ func (o linear) Diff(in Nodes, out, dout *Node) (Nodes, error) {
 	return grads, nil
 }
 
-// linearDx is the gradient for the input, dy W'. Inputs: dy, weight.
+// linearDx is the gradient for the input, dy W' + more. Inputs: dy, weight and more, if there is any.
 type linearDx struct {
 	firstOrder
-	inOut bool
+	inOut, more bool
 }
 
 func (o linearDx) Name() string { return "linear_dx" }
+
+// InPlace lets the result be written over what it starts from.
+func (o linearDx) InPlace() int {
+	if o.more {
+		return 2
+	}
+	return -1
+}
 
 func (o linearDx) Infer(in []engine.Type) (engine.Type, error) {
 	wi, _ := linear{inOut: o.inOut}.widths(in[1].Shape)
@@ -232,21 +256,27 @@ func (o linearDx) Flops(in []engine.Type, out engine.Type) float64 {
 
 func (o linearDx) Run(out engine.Value, in []engine.Value) error {
 	if engine.IsF32(out) {
-		runLinearDx[float32](o, out, in)
+		runLinearDx[float32](o, out, in, &epilogues32)
 	} else {
-		runLinearDx[float64](o, out, in)
+		runLinearDx[float64](o, out, in, &epilogues64)
 	}
 	return nil
 }
 
-func runLinearDx[F kernels.Float](o linearDx, out engine.Value, in []engine.Value) {
+func runLinearDx[F kernels.Float](o linearDx, out engine.Value, in []engine.Value, pool *sync.Pool) {
 	dy, w, dx := engine.Floats[F](in[0]), engine.Floats[F](in[1]), engine.Floats[F](out)
 	n, k := linear{inOut: o.inOut}.widths(in[1].Shape())
-	if o.inOut {
-		kernels.Gemm(false, true, len(dy)/k, n, k, dy, k, w, k, dx, n, false, nil)
-	} else {
-		kernels.Gemm(false, false, len(dy)/k, n, k, dy, k, w, n, dx, n, false, nil)
+	var ep *kernels.Epilogue[F]
+	if o.more {
+		ep = takeEpilogue[F](pool)
+		ep.Start, ep.LdStart = engine.Floats[F](in[2]), n
 	}
+	if o.inOut {
+		kernels.Gemm(false, true, len(dy)/k, n, k, dy, k, w, k, dx, n, false, ep)
+	} else {
+		kernels.Gemm(false, false, len(dy)/k, n, k, dy, k, w, n, dx, n, false, ep)
+	}
+	giveEpilogue(pool, ep)
 }
 
 // linearDw is the gradient for weight and bias: the weight's shape, or both flat, one after the other. Inputs: x, dy.

@@ -119,12 +119,18 @@ func runNorm[F kernels.Float](o norm, out engine.Value, in []engine.Value) {
 	}
 }
 
-func (o norm) Diff(in Nodes, out, dout *Node) (Nodes, error) {
+func (o norm) Diff(in Nodes, out, dout *Node) (Nodes, error) { return o.DiffAdd(in, out, dout, nil) }
+
+// DiffAdd adds what comes past the norm in a residual stream in the pass that computes the gradient.
+func (o norm) DiffAdd(in Nodes, _, dout, more *Node) (Nodes, error) {
 	args := Nodes{in[0], dout}
 	if o.weight {
 		args = append(args, in[1])
 	}
-	packed, err := engine.Apply(normGrad{norm: o}, args...)
+	if more != nil {
+		args = append(args, more)
+	}
+	packed, err := engine.Apply(normGrad{norm: o, more: more != nil}, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -143,10 +149,12 @@ func (o norm) Diff(in Nodes, out, dout *Node) (Nodes, error) {
 	return grads, nil
 }
 
-// normGrad is the gradient for x, weight and bias, flat and one after the other. Inputs: x, dy and the weight, if any.
+// normGrad is the gradient for x, weight and bias, flat and one after the other. Inputs: x, dy, then the weight and what is
+// added to the gradient for x, if any.
 type normGrad struct {
 	firstOrder
 	norm norm
+	more bool
 }
 
 func (o normGrad) Name() string { return o.norm.Name() + "_grad" }
@@ -166,18 +174,19 @@ func (o normGrad) Flops(in []engine.Type, out engine.Type) float64 { return 16 *
 
 func (o normGrad) Run(out engine.Value, in []engine.Value) error {
 	if engine.IsF32(out) {
-		runNormGrad[float32](o.norm, out, in)
+		runNormGrad[float32](o, out, in)
 	} else {
-		runNormGrad[float64](o.norm, out, in)
+		runNormGrad[float64](o, out, in)
 	}
 	return nil
 }
 
-func runNormGrad[F kernels.Float](o norm, out engine.Value, in []engine.Value) {
+func runNormGrad[F kernels.Float](op normGrad, out engine.Value, in []engine.Value) {
+	o := op.norm
 	x, dy, packed := engine.Floats[F](in[0]), engine.Floats[F](in[1]), engine.Floats[F](out)
 	d := lastOf(in[0].Shape())
 	dx, rest := packed[:len(x)], packed[len(x):]
-	var w, dw, db []F
+	var w, dw, db, more []F
 	if o.weight {
 		w = engine.Floats[F](in[2])
 		dw, rest = rest[:d], rest[d:]
@@ -185,9 +194,12 @@ func runNormGrad[F kernels.Float](o norm, out engine.Value, in []engine.Value) {
 	if o.bias {
 		db = rest
 	}
+	if op.more {
+		more = engine.Floats[F](in[len(in)-1])
+	}
 	if o.rms {
-		kernels.RMSNormGrad(len(x)/d, d, x, w, dy, dx, dw, F(o.eps))
+		kernels.RMSNormGrad(len(x)/d, d, x, w, dy, more, dx, dw, F(o.eps))
 	} else {
-		kernels.LayerNormGrad(len(x)/d, d, x, w, dy, dx, dw, db, F(o.eps))
+		kernels.LayerNormGrad(len(x)/d, d, x, w, dy, more, dx, dw, db, F(o.eps))
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"math"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -195,6 +196,20 @@ func TestEveryOpUnderGorgoniaAndEngine(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// What comes past a norm or a linear layer is added in the pass that computes its gradient.
+func TestResidualStreamAddsNothing(t *testing.T) {
+	for _, name := range []string{"residual stream", "two readers"} {
+		i := slices.IndexFunc(registry, func(e example) bool { return e.name == name })
+		f := build(t, registry[i], tensor.Float64, true)
+		f.program(t, nil)
+		for _, n := range f.b.Graph().AllNodes() {
+			if op := engine.OpOf(n); op != nil {
+				require.NotEqual(t, "add", op.Name(), name)
+			}
+		}
 	}
 }
 

@@ -44,6 +44,11 @@ var registry = append([]example{
 	{"linear with activation and residual", []arg{dense(2, 3, 7), dense(2, 3, 5)}, func(b *Builder, in Nodes) *Node {
 		return Linear(b, in[0], LinearConfig{Out: 5, Residual: in[1], Act: kernels.GELU})
 	}},
+	{"residual stream", []arg{dense(2, 3, 7)}, residualStream},
+	{"two readers", []arg{dense(3, 7)}, func(b *Builder, in Nodes) *Node {
+		x := LayerNorm(b.Scope("ln"), in[0], NormConfig{})
+		return Mul(b, Linear(b.Scope("q"), x, LinearConfig{Out: 5}), Linear(b.Scope("k"), x, LinearConfig{Out: 5, InOut: true}))
+	}},
 	{"tied table", []arg{tokens([]int{2, 3}, 4, 0, 10, 4, 4, 1)}, func(b *Builder, in Nodes) *Node {
 		x := Embedding(b.Scope("wte"), in[0], 11, 5, nil)
 		table := b.Scope("wte").Param("weight", nil, 11, 5)
@@ -120,4 +125,11 @@ func activationExamples() []example {
 		r = append(r, example{act.String(), []arg{dense(3, 7)}, func(b *Builder, in Nodes) *Node { return Activation(b, in[0], act) }})
 	}
 	return r
+}
+
+// residualStream is two blocks with a norm of each kind in front.
+func residualStream(b *Builder, in Nodes) *Node {
+	x := in[0]
+	x = Linear(b.Scope("a"), LayerNorm(b.Scope("n1"), x, NormConfig{}), LinearConfig{Out: 7, Residual: x})
+	return Linear(b.Scope("b"), RMSNorm(b.Scope("n2"), x, NormConfig{}), LinearConfig{Out: 7, Residual: x})
 }

@@ -75,6 +75,12 @@ type Differ interface {
 	DiffWRT() []bool
 }
 
+// AddDiffer is an Op that can add more, a node of the type of its first input or nil, to the gradient for that input, which
+// saves a pass: so a norm or a linear layer takes up what comes past it.
+type AddDiffer interface {
+	DiffAdd(in Nodes, out, dout, more *Node) (Nodes, error)
+}
+
 // Coster tells the floating-point operations of one Run.
 type Coster interface {
 	Flops(in []Type, out Type) float64

@@ -125,9 +125,18 @@ func backward(sums map[*Node]*sum, reach map[*Node]bool, n *Node, kids Nodes, d 
 		return err
 	}
 	var ds Nodes
-	if rec, ok := OpOf(n).(recomputer); ok {
-		ds, err = rec.diffWith(in, out, d, r)
-	} else {
+	switch o := OpOf(n).(type) {
+	case recomputer:
+		ds, err = o.diffWith(in, out, d, r)
+	case AddDiffer:
+		var more *Node
+		if s := sums[kids[0]]; s != nil && reach[kids[0]] {
+			more = s.take()
+		}
+		if ds, err = o.DiffAdd(in, out, d, more); err != nil {
+			err = fmt.Errorf("gradient of %s: %w", n.Op(), err)
+		}
+	default:
 		ds, err = op.SymDiff(in, out, d)
 	}
 	if err != nil {
@@ -191,6 +200,16 @@ func (s *sum) add(d *Node) error {
 	}
 	s.whole, err = Add(s.whole, d)
 	return err
+}
+
+// take returns what has been added up so far, to be taken up in the next term: nil if there is nothing, or parts.
+func (s *sum) take() *Node {
+	n := s.whole
+	if n == nil || len(s.parts) > 0 || splits(n, nil) {
+		return nil
+	}
+	s.whole = nil
+	return n
 }
 
 // node is the finished gradient.

@@ -26,12 +26,12 @@ func TestElemGradients(t *testing.T) {
 		{"layerNorm", n, [][]float64{c.a, c.w, c.v},
 			func(in [][]float64, out []float64) { LayerNorm(rows, d, in[0], in[1], in[2], out, 1e-5) },
 			func(in [][]float64, dout []float64, din [][]float64) {
-				LayerNormGrad(rows, d, in[0], in[1], dout, din[0], din[1], din[2], 1e-5)
+				LayerNormGrad(rows, d, in[0], in[1], dout, nil, din[0], din[1], din[2], 1e-5)
 			}, 1e-5},
 		{"rmsNorm", n, [][]float64{c.a, c.w},
 			func(in [][]float64, out []float64) { RMSNorm(rows, d, in[0], in[1], out, 1e-5) },
 			func(in [][]float64, dout []float64, din [][]float64) {
-				RMSNormGrad(rows, d, in[0], in[1], dout, din[0], din[1], 1e-5)
+				RMSNormGrad(rows, d, in[0], in[1], dout, nil, din[0], din[1], 1e-5)
 			}, 1e-5},
 		{"softmax", n, [][]float64{c.a}, func(in [][]float64, out []float64) { Softmax(rows, d, in[0], out) },
 			func(in [][]float64, dout []float64, din [][]float64) {

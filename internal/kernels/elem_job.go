@@ -176,9 +176,9 @@ func (j *job[F]) rowSums(i, lo, hi int) {
 		k.colSum(hi-lo, d, j.x[lo*j.ld:], j.ld, j.part[i*d:i*d+d])
 	case opLayerNormGrad:
 		p := j.part[2*i*d : 2*i*d+2*d]
-		k.layerNormGrad(hi-lo, d, j.x[lo*d:hi*d], j.u, j.z[lo*d:hi*d], j.y[lo*d:hi*d], p[:d], p[d:], j.a)
+		k.layerNormGrad(hi-lo, d, j.x[lo*d:hi*d], j.u, j.z[lo*d:hi*d], j.v[lo*j.ld:], j.ld, j.y[lo*d:hi*d], p[:d], p[d:], j.a)
 	case opRMSNormGrad:
-		k.rmsNormGrad(hi-lo, d, j.x[lo*d:hi*d], j.u, j.z[lo*d:hi*d], j.y[lo*d:hi*d], j.part[i*d:i*d+d], j.a)
+		k.rmsNormGrad(hi-lo, d, j.x[lo*d:hi*d], j.u, j.z[lo*d:hi*d], j.v[lo*j.ld:], j.ld, j.y[lo*d:hi*d], j.part[i*d:i*d+d], j.a)
 	}
 }
 

@@ -20,9 +20,9 @@ type elemTable[F Float] struct {
 	finite func(x []F) bool
 
 	layerNorm     func(rows, d int, x, w, b, y []F, eps F)
-	layerNormGrad func(rows, d int, x, w, dy, dx, dw, db []F, eps F) // adds to dw, db
+	layerNormGrad func(rows, d int, x, w, dy, more []F, ldMore int, dx, dw, db []F, eps F) // adds to dw, db; ldMore may be 0
 	rmsNorm       func(rows, d int, x, w, y []F, eps F)
-	rmsNormGrad   func(rows, d int, x, w, dy, dx, dw []F, eps F) // adds to dw
+	rmsNormGrad   func(rows, d int, x, w, dy, more []F, ldMore int, dx, dw []F, eps F) // adds to dw
 
 	maxOf          func(x []F) F          // -Inf if empty; NaN may be overlooked
 	expSub         func(x, y []F, m F) F  // y = exp(x-m), returns its sum

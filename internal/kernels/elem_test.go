@@ -95,11 +95,11 @@ func elemCalls[F Float]() []elemCall[F] {
 		{"sumSq", func(c *elemCase[F]) { c.scalar[0] = F(SumSq(c.a)) }},
 		{"layerNorm", func(c *elemCase[F]) { LayerNorm(c.rows, c.d, c.a, c.w, c.v, c.out, 1e-5) }},
 		{"layerNorm plain", func(c *elemCase[F]) { LayerNorm(c.rows, c.d, c.a, nil, nil, c.out, 1e-5) }},
-		{"layerNormGrad", func(c *elemCase[F]) { LayerNormGrad(c.rows, c.d, c.a, c.w, c.c, c.out, c.dw, c.db, 1e-5) }},
-		{"layerNormGrad plain", func(c *elemCase[F]) { LayerNormGrad(c.rows, c.d, c.a, nil, c.c, c.out, nil, nil, 1e-5) }},
+		{"layerNormGrad", func(c *elemCase[F]) { LayerNormGrad(c.rows, c.d, c.a, c.w, c.c, nil, c.out, c.dw, c.db, 1e-5) }},
+		{"layerNormGrad plain", func(c *elemCase[F]) { LayerNormGrad(c.rows, c.d, c.a, nil, c.c, c.b, c.out, nil, nil, 1e-5) }},
 		{"rmsNorm", func(c *elemCase[F]) { RMSNorm(c.rows, c.d, c.a, c.w, c.out, 1e-6) }},
 		{"rmsNorm plain", func(c *elemCase[F]) { RMSNorm(c.rows, c.d, c.a, nil, c.out, 1e-6) }},
-		{"rmsNormGrad", func(c *elemCase[F]) { RMSNormGrad(c.rows, c.d, c.a, c.w, c.c, c.out, c.dw, 1e-6) }},
+		{"rmsNormGrad", func(c *elemCase[F]) { RMSNormGrad(c.rows, c.d, c.a, c.w, c.c, c.b, c.out, c.dw, 1e-6) }},
 		{"softmax", func(c *elemCase[F]) { Softmax(c.rows, c.d, c.a, c.out) }},
 		{"softmaxGrad", func(c *elemCase[F]) { SoftmaxGrad(c.rows, c.d, c.b, c.c, c.out) }},
 		{"logSoftmax", func(c *elemCase[F]) { LogSoftmax(c.rows, c.d, c.a, c.out) }},
@@ -250,16 +250,22 @@ func TestElemInPlace(t *testing.T) {
 			run  call
 			into []func(c *elemCase[float32]) []float32
 		}{
-			"gelu":          {func(c *elemCase[float32], o []float32) { Act(GELU, c.a, o) }, inA},
-			"gelu'":         {func(c *elemCase[float32], o []float32) { ActGrad(GELU, c.a, c.c, o) }, inAC},
-			"add":           {func(c *elemCase[float32], o []float32) { Add(c.a, c.c, o) }, inAC},
-			"mul":           {func(c *elemCase[float32], o []float32) { Mul(c.a, c.c, o) }, inAC},
-			"scale":         {func(c *elemCase[float32], o []float32) { Scale(2, c.a, o) }, inA},
-			"addRow":        {func(c *elemCase[float32], o []float32) { AddRow(rows, d, c.a, c.w, o) }, inA},
-			"layerNorm":     {func(c *elemCase[float32], o []float32) { LayerNorm(rows, d, c.a, c.w, c.v, o, 1e-5) }, inA},
-			"layerNorm'":    {func(c *elemCase[float32], o []float32) { LayerNormGrad(rows, d, c.a, c.w, c.c, o, c.dw, c.db, 1e-5) }, inAC},
+			"gelu":      {func(c *elemCase[float32], o []float32) { Act(GELU, c.a, o) }, inA},
+			"gelu'":     {func(c *elemCase[float32], o []float32) { ActGrad(GELU, c.a, c.c, o) }, inAC},
+			"add":       {func(c *elemCase[float32], o []float32) { Add(c.a, c.c, o) }, inAC},
+			"mul":       {func(c *elemCase[float32], o []float32) { Mul(c.a, c.c, o) }, inAC},
+			"scale":     {func(c *elemCase[float32], o []float32) { Scale(2, c.a, o) }, inA},
+			"addRow":    {func(c *elemCase[float32], o []float32) { AddRow(rows, d, c.a, c.w, o) }, inA},
+			"layerNorm": {func(c *elemCase[float32], o []float32) { LayerNorm(rows, d, c.a, c.w, c.v, o, 1e-5) }, inA},
+			"layerNorm'": {func(c *elemCase[float32], o []float32) {
+				LayerNormGrad(rows, d, c.a, c.w, c.c, nil, o, c.dw, c.db, 1e-5)
+			}, inAC},
+			"layerNorm'+": {func(c *elemCase[float32], o []float32) {
+				LayerNormGrad(rows, d, c.b, c.w, c.b, c.a, o, c.dw, c.db, 1e-5)
+			}, inA},
+			"rmsNorm'+":     {func(c *elemCase[float32], o []float32) { RMSNormGrad(rows, d, c.b, c.w, c.c, c.a, o, c.dw, 1e-5) }, inAC},
 			"rmsNorm":       {func(c *elemCase[float32], o []float32) { RMSNorm(rows, d, c.a, c.w, o, 1e-5) }, inA},
-			"rmsNorm'":      {func(c *elemCase[float32], o []float32) { RMSNormGrad(rows, d, c.a, c.w, c.c, o, c.dw, 1e-5) }, inAC},
+			"rmsNorm'":      {func(c *elemCase[float32], o []float32) { RMSNormGrad(rows, d, c.a, c.w, c.c, nil, o, c.dw, 1e-5) }, inAC},
 			"softmax":       {func(c *elemCase[float32], o []float32) { Softmax(rows, d, c.a, o) }, inA},
 			"softmax'":      {func(c *elemCase[float32], o []float32) { SoftmaxGrad(rows, d, c.a, c.c, o) }, inAC},
 			"logSoftmax":    {func(c *elemCase[float32], o []float32) { LogSoftmax(rows, d, c.a, o) }, inA},
@@ -318,5 +324,25 @@ func TestElemAllocations(t *testing.T) {
 			require.Less(t, testing.AllocsPerRun(5, func() { op.f32(c) }), 1.0, op.name)
 			require.Less(t, testing.AllocsPerRun(5, func() { op.f64(d) }), 1.0, op.name)
 		}
+	})
+}
+
+// What a gradient of a norm adds gives the bits of Add.
+func TestNormGradAdds(t *testing.T) {
+	forSets(t, func(t *testing.T) {
+		const rows, d = 521, 37
+		c := newCase(rows, d, fresh)
+		want, got, dw, db := make([]float32, rows*d), make([]float32, rows*d), make([]float32, d), make([]float32, d)
+		LayerNormGrad(rows, d, c.a, c.w, c.c, nil, want, dw, db, 1e-5)
+		Add(want, c.b, want)
+		LayerNormGrad(rows, d, c.a, c.w, c.c, c.b, got, c.dw, c.db, 1e-5)
+		require.Equal(t, want, got)
+		require.Equal(t, dw, c.dw)
+		require.Equal(t, db, c.db)
+		RMSNormGrad(rows, d, c.a, c.w, c.c, nil, want, dw, 1e-5)
+		Add(want, c.b, want)
+		RMSNormGrad(rows, d, c.a, c.w, c.c, c.b, got, c.dw, 1e-5)
+		require.Equal(t, want, got)
+		require.Equal(t, dw, c.dw)
 	})
 }

@@ -11,13 +11,14 @@ func LayerNorm[F Float](rows, d int, x, w, b, y []F, eps F) {
 	j.free()
 }
 
-// LayerNormGrad sets dx, dw, db from dy; the statistics are computed again from x. dx may be dy or x; w, dw, db may be nil.
-// dw and db are overwritten; chunks of 256 rows are summed alone, the chunks in order.
-func LayerNormGrad[F Float](rows, d int, x, w, dy, dx, dw, db []F, eps F) {
+// LayerNormGrad sets dx, dw, db from dy; the statistics are computed again from x. more [rows,d] is added to dx, with the bits of
+// Add. dx may be dy, x or more; w, more, dw, db may be nil. dw and db are overwritten; chunks of 256 rows are summed alone, the chunks in order.
+func LayerNormGrad[F Float](rows, d int, x, w, dy, more, dx, dw, db []F, eps F) {
 	k := elem[F]()
 	j := newJob(opLayerNormGrad, k)
 	j.d, j.a, j.x, j.z, j.y = d, eps, x[:rows*d], dy[:rows*d], dx[:rows*d]
 	j.weights(w, nil)
+	j.addend(rows, more)
 	j.partials(rows, 2*d)
 	c := j.do(rows, partialRows)
 	j.collect(c, 2*d, 0, dw)
@@ -35,11 +36,12 @@ func RMSNorm[F Float](rows, d int, x, w, y []F, eps F) {
 	j.free()
 }
 
-// RMSNormGrad sets dx and dw from dy, as LayerNormGrad does; dx may be dy or x; w and dw may be nil.
-func RMSNormGrad[F Float](rows, d int, x, w, dy, dx, dw []F, eps F) {
+// RMSNormGrad sets dx and dw from dy and adds more, as LayerNormGrad does; w, more and dw may be nil.
+func RMSNormGrad[F Float](rows, d int, x, w, dy, more, dx, dw []F, eps F) {
 	j := newJob(opRMSNormGrad, elem[F]())
 	j.d, j.a, j.x, j.z, j.y = d, eps, x[:rows*d], dy[:rows*d], dx[:rows*d]
 	j.weights(w, nil)
+	j.addend(rows, more)
 	j.partials(rows, d)
 	c := j.do(rows, partialRows)
 	j.collect(c, d, 0, dw)
@@ -62,6 +64,14 @@ func (j *job[F]) weights(w, b []F) {
 		b = j.zeros
 	}
 	j.u, j.v = w[:d], b[:d]
+}
+
+// addend sets v to what a gradient adds, nil to the row of zeros of weights again and again.
+func (j *job[F]) addend(rows int, more []F) {
+	j.ld = 0
+	if more != nil {
+		j.v, j.ld = more[:rows*j.d], j.d
+	}
 }
 
 // collect sums the len(out) columns from off of n partial rows of width elements into out, in order.

@@ -27,9 +27,9 @@ func goLayerNorm[F Float](rows, d int, x, w, b, y []F, eps F) {
 	}
 }
 
-func goLayerNormGrad[F Float](rows, d int, x, w, dy, dx, dw, db []F, eps F) {
+func goLayerNormGrad[F Float](rows, d int, x, w, dy, more []F, ldMore int, dx, dw, db []F, eps F) {
 	for r := range rows {
-		x, dy, dx := x[r*d:r*d+d], dy[r*d:r*d+d], dx[r*d:r*d+d]
+		x, dy, dx, more := x[r*d:r*d+d], dy[r*d:r*d+d], dx[r*d:r*d+d], more[r*ldMore:r*ldMore+d]
 		mu, low, rstd := stats(x, eps)
 		var s0, s1 F
 		for i, v := range x {
@@ -43,7 +43,7 @@ func goLayerNormGrad[F Float](rows, d int, x, w, dy, dx, dw, db []F, eps F) {
 		s0, s1 = s0/F(d), s1/F(d)
 		for i, v := range x {
 			xh := (v - mu - low) * rstd
-			dx[i] = (dy[i]*w[i] - s0 - xh*s1) * rstd
+			dx[i] = F((dy[i]*w[i]-s0-xh*s1)*rstd) + more[i]
 		}
 	}
 }
@@ -67,9 +67,9 @@ func goRMSNorm[F Float](rows, d int, x, w, y []F, eps F) {
 	}
 }
 
-func goRMSNormGrad[F Float](rows, d int, x, w, dy, dx, dw []F, eps F) {
+func goRMSNormGrad[F Float](rows, d int, x, w, dy, more []F, ldMore int, dx, dw []F, eps F) {
 	for r := range rows {
-		x, dy, dx := x[r*d:r*d+d], dy[r*d:r*d+d], dx[r*d:r*d+d]
+		x, dy, dx, more := x[r*d:r*d+d], dy[r*d:r*d+d], dx[r*d:r*d+d], more[r*ldMore:r*ldMore+d]
 		rstd := rms(x, eps)
 		var s F
 		for i, v := range x {
@@ -79,7 +79,7 @@ func goRMSNormGrad[F Float](rows, d int, x, w, dy, dx, dw []F, eps F) {
 		}
 		s /= F(d)
 		for i, v := range x {
-			dx[i] = (dy[i]*w[i] - v*rstd*s) * rstd
+			dx[i] = F((dy[i]*w[i]-v*rstd*s)*rstd) + more[i]
 		}
 	}
 }
