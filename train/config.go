@@ -48,7 +48,7 @@ func DefaultConfig() Config {
 		Seed: 1, Steps: 1500, BatchSize: 1, SequenceLength: 1024,
 		LR: 2e-3, Schedule: "cosine", WarmupSteps: 40, MinLRRatio: 0.1, NumCycles: 0.5, Power: 1,
 		AdamBeta1: 0.9, AdamBeta2: 0.95, AdamEpsilon: 1e-8, WeightDecay: 0.1, GradClip: 1,
-		Recompute: "none", EvalEvery: 250, EvalBatches: 0, SaveEvery: 250, SaveTotalLimit: 2,
+		Recompute: "cheap", EvalEvery: 250, EvalBatches: 0, SaveEvery: 250, SaveTotalLimit: 2,
 	}
 }
 
