@@ -7,6 +7,8 @@ import (
 
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
+
+	"github.com/euryale-ml/euryale/internal/kernels"
 )
 
 // root returns the buffer that b is a part of, and where.
@@ -99,7 +101,7 @@ func roundUp(n int) int { return (n + align - 1) / align * align }
 func newArena(bytes int) []byte {
 	m := make([]byte, bytes+align)
 	skip := int(-uintptr(unsafe.Pointer(&m[0])) & (align - 1))
-	adviseHugePages(m)
+	kernels.AdviseHugePages(m)
 	return m[skip : skip+bytes : skip+bytes]
 }
 

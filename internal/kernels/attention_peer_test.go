@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 )
@@ -43,18 +44,23 @@ func fusedCall(l *Layout, d int) (forward, backward func() error) {
 	const h = 4
 	c := h * d
 	rng := rand.New(rand.NewPCG(1, 1))
-	values := func(n int) []float32 {
+	memory := func(n int) []float32 { // as the engine's arena
 		x := make([]float32, n)
+		AdviseHugePages(unsafe.Slice((*byte)(unsafe.Pointer(&x[0])), 4*n))
+		return x
+	}
+	values := func(n int) []float32 {
+		x := memory(n)
 		for i := range x {
 			x[i] = float32(rng.NormFloat64())
 		}
 		return x
 	}
 	of := func(x []float32, part, parts int) Rows[float32] { return Rows[float32]{x[part*c:], 0, parts * c, d} }
-	qkv, dqkv := values(3*l.NQ*c), make([]float32, 3*l.NQ*c)
+	qkv, dqkv := values(3*l.NQ*c), memory(3*l.NQ*c)
 	dO := of(values(l.NQ*c), 0, 1)
 	a := &Attention[float32]{B: 1, H: h, TQ: l.NQ, TK: l.NK, D: d, DV: d, Scale: float32(1 / math.Sqrt(float64(d))), Layouts: []*Layout{l},
-		Q: of(qkv, 0, 3), K: of(qkv, 1, 3), V: of(qkv, 2, 3), O: of(make([]float32, l.NQ*c), 0, 1), LSE: make([]float32, h*l.NQ)}
+		Q: of(qkv, 0, 3), K: of(qkv, 1, 3), V: of(qkv, 2, 3), O: of(memory(l.NQ*c), 0, 1), LSE: make([]float32, h*l.NQ)}
 	return a.Forward, func() error { return a.Backward(dO, nil, of(dqkv, 0, 3), of(dqkv, 1, 3), of(dqkv, 2, 3)) }
 }
 
