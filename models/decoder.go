@@ -46,10 +46,15 @@ func newDecoder(raw []byte) (Model, error) {
 		TieWordEmbeddings: true, Residual: "plain", InitializerRange: 0.02, MaxPositionEmbeddings: 16384,
 		Attention: []attention.Entry{{}},
 	}
-	if err := config.Decode(raw, &c); err != nil {
+	err := config.Decode(raw, &c)
+	if config.IsSyntax(err) {
 		return nil, err
 	}
-	return NewDecoder(c)
+	m, check := NewDecoder(c)
+	if err := config.Merge(err, check); err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 // NewDecoder builds the skeleton.

@@ -46,9 +46,9 @@ var _ Causal = (*GPT2)(nil)
 func newGPT2(raw []byte) (Model, error) {
 	c := GPT2Config{ModelType: "gpt2", VocabSize: 50257, NPositions: 1024, NEmbd: 768, NLayer: 12, NHead: 12, ActivationFunction: "gelu_new",
 		ResidPdrop: 0.1, EmbdPdrop: 0.1, AttnPdrop: 0.1, LayerNormEpsilon: 1e-5, InitializerRange: 0.02, ScaleAttnWeights: true, TieWordEmbeddings: true}
-	rest, err := decodeHF(raw, &c)
-	if err != nil {
-		return nil, err
+	rest, read := decodeHF(raw, &c)
+	if config.IsSyntax(read) {
+		return nil, read
 	}
 	inner := 4 * c.NEmbd
 	if c.NInner != nil {
@@ -60,7 +60,7 @@ func newGPT2(raw []byte) (Model, error) {
 	p.dropout("resid_pdrop", c.ResidPdrop)
 	p.dropout("embd_pdrop", c.EmbdPdrop)
 	p.want(c.InitializerRange > 0, "initializer_range", c.InitializerRange, "more than 0")
-	if err := p.err(); err != nil {
+	if err := config.Merge(read, p.err()); err != nil {
 		return nil, err
 	}
 	scales := make([]float64, c.NLayer)

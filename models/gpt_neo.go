@@ -46,9 +46,9 @@ func newGPTNeo(raw []byte) (Model, error) {
 	c := GPTNeoConfig{ModelType: "gpt_neo", VocabSize: 50257, MaxPositionEmbeddings: 2048, HiddenSize: 2048, NumLayers: 24, NumHeads: 16,
 		AttentionTypes: json.RawMessage(`[[["global", "local"], 12]]`), WindowSize: 256, ActivationFunction: "gelu_new",
 		LayerNormEpsilon: 1e-5, InitializerRange: 0.02, TieWordEmbeddings: true}
-	rest, err := decodeHF(raw, &c)
-	if err != nil {
-		return nil, err
+	rest, read := decodeHF(raw, &c)
+	if config.IsSyntax(read) {
+		return nil, read
 	}
 	inner := 4 * c.HiddenSize
 	if c.IntermediateSize != nil {
@@ -64,7 +64,7 @@ func newGPTNeo(raw []byte) (Model, error) {
 	p.want(c.WindowSize >= 1, "window_size", c.WindowSize, "at least 1")
 	patterns, err := c.patterns()
 	p.add(err)
-	if err := p.err(); err != nil {
+	if err := config.Merge(read, p.err()); err != nil {
 		return nil, err
 	}
 	scales := make([]float64, c.NumLayers)

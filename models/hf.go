@@ -35,10 +35,8 @@ func decodeHF(raw []byte, dst any) (extra, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := config.Decode(text, dst); err != nil {
-		return nil, withoutPlace(err)
-	}
 	var p problems
+	p.add(withoutPlace(config.Decode(text, dst)))
 	for _, k := range slices.Sorted(maps.Keys(rest)) {
 		if why := refused[k]; why != "" && !empty(rest[k]) {
 			p.add(&config.FieldError{Path: k, Value: rest[k], Want: why})

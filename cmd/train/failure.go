@@ -100,7 +100,11 @@ func (a *app) fail(err error) int {
 // message is the text of an error; faults of a configuration each get a line.
 func message(err error) string {
 	if faults := config.Faults(unwrapped(err)); len(faults) > 1 {
-		return (&config.FileError{Name: "configuration", Err: errors.Join(faults...)}).Error()
+		name := "configuration"
+		if file := (*config.FileError)(nil); errors.As(err, &file) {
+			name = file.Name
+		}
+		return (&config.FileError{Name: name, Err: errors.Join(faults...)}).Error()
 	}
 	return err.Error()
 }

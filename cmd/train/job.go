@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"gorgonia.org/tensor"
@@ -43,7 +44,7 @@ func addSet(c *cobra.Command, sets *[]string) {
 func (f *jobFlags) job() (train.Job, *checkpoints.Model, error) {
 	j := train.DefaultJob()
 	if f.config != "" {
-		if err := config.ReadFile(f.config, &j); err != nil {
+		if err := readJob(f.config, &j); err != nil {
 			return j, nil, err
 		}
 	}
@@ -70,6 +71,17 @@ func (f *jobFlags) job() (train.Job, *checkpoints.Model, error) {
 		}
 	}
 	return j, source, nil
+}
+
+// readJob reads a --config file. What is wrong with its values is told along with what is wrong with how it is written.
+func readJob(path string, j *train.Job) error {
+	err := config.ReadFile(path, j)
+	file := (*config.FileError)(nil)
+	if !errors.As(err, &file) || config.IsSyntax(err) || errors.As(err, new(syscall.Errno)) {
+		return err
+	}
+	_, check := j.Check()
+	return &config.FileError{Name: file.Name, Err: config.Merge(file.Err, check)}
 }
 
 // fitLength makes the sequence length one that the model allows, unless it was set.

@@ -75,15 +75,43 @@ func Faults(err error) []error {
 	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var all []error
+		var lines []string
 		for _, e := range joined.Unwrap() {
 			all = append(all, Faults(e)...)
+			lines = append(lines, e.Error())
 		}
-		return all
+		if strings.Join(lines, "\n") == err.Error() { // of errors.Join; others have a message of their own
+			return all
+		}
 	}
 	if file := (*FileError)(nil); errors.As(err, &file) && err == error(file) {
 		return Faults(file.Err)
 	}
 	return []error{err}
+}
+
+// Merge joins what is wrong with how a configuration is written with what is wrong with what was read. A field that could not
+// be read holds what it held before, so what the check says of it is left out.
+func Merge(read, check error) error {
+	faults := Faults(read)
+	unread := map[string]bool{}
+	for _, f := range faults {
+		if field := (*FieldError)(nil); errors.As(f, &field) {
+			unread[field.Path] = true
+		}
+	}
+	for _, f := range Faults(check) {
+		if field := (*FieldError)(nil); !errors.As(f, &field) || !unread[field.Path] {
+			faults = append(faults, f)
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// IsSyntax reports whether an error is of broken JSON, of which nothing was read.
+func IsSyntax(err error) bool {
+	var e *SyntaxError
+	return errors.As(err, &e)
 }
 
 // text is a value on one line, as JSON.
