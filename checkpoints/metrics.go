@@ -13,7 +13,7 @@ import (
 type Metrics struct {
 	f    File
 	path string
-	torn bool // the last write failed part way
+	rest []byte // not written yet
 }
 
 // OpenMetrics opens a metrics file for appending, and makes it if it is not there. A run that goes on from a checkpoint of
@@ -93,21 +93,27 @@ func keepLines(r io.Reader, step int, w io.Writer) (whole bool, err error) {
 	}
 }
 
-// Append writes one value as a line of JSON, with one write, so that a reader sees whole lines.
+// Append writes one value as a line of JSON, with one write, so that a reader sees whole lines. What could not be written (a full
+// disk, say) is written before the next line: nothing is lost, and no line is torn for good.
 func (m *Metrics) Append(v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("metrics: %w", err)
 	}
-	b = append(b, '\n')
-	if m.torn {
-		b = append([]byte{'\n'}, b...) // ends the piece of a line, so that this one stays readable
+	m.rest = append(append(m.rest, b...), '\n')
+	return m.flush()
+}
+
+func (m *Metrics) flush() error {
+	if len(m.rest) == 0 {
+		return nil
 	}
-	n, err := m.f.Write(b)
-	if err == nil && n < len(b) {
+	n, err := m.f.Write(m.rest)
+	n = max(0, min(n, len(m.rest)))
+	m.rest = m.rest[:copy(m.rest, m.rest[n:])]
+	if err == nil && len(m.rest) > 0 {
 		err = io.ErrShortWrite
 	}
-	m.torn = err != nil && (n > 0 || m.torn)
 	if err != nil {
 		return ioError(m.path, "cannot be written", err)
 	}
@@ -116,6 +122,9 @@ func (m *Metrics) Append(v any) error {
 
 // Sync makes the lines durable. Call it before a checkpoint is saved, or a power cut may leave the log behind the weights.
 func (m *Metrics) Sync() error {
+	if err := m.flush(); err != nil {
+		return err
+	}
 	if err := m.f.Sync(); err != nil {
 		return ioError(m.path, "cannot be synced", err)
 	}

@@ -35,7 +35,7 @@ type state struct {
 func (r *Run) save() {
 	snap, err := r.snapshot()
 	if err == nil {
-		if serr := r.metrics.Sync(); serr != nil {
+		if serr := r.metrics.Sync(); serr != nil && r.logErr == nil {
 			r.Hooks.warn(serr.Error())
 		}
 		err = checkpoints.Save(filepath.Join(r.Dir, "checkpoints"), snap, r.options)

@@ -59,6 +59,7 @@ type Run struct {
 	evaluator *Evaluator
 	saved     int   // step of the last good save
 	saveErr   error // of the last save, if it failed
+	logErr    error // of the last line of metrics, if it failed
 }
 
 // Options of a run.
@@ -233,9 +234,11 @@ func (r *Run) Train(ctx context.Context, until int) (Result, error) {
 func (r *Run) Finish(e DoneEvent) { r.append(e) }
 
 func (r *Run) append(e any) {
-	if err := r.metrics.Append(e); err != nil {
+	err := r.metrics.Append(e)
+	if err != nil && r.logErr == nil { // once, not for each step: the lines are kept
 		r.Hooks.warn(err.Error())
 	}
+	r.logErr = err
 }
 
 // scheduled reports whether a run that nothing interrupts evaluates at this step.
