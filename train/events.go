@@ -25,8 +25,8 @@ type EvalEvent struct {
 type DoneEvent struct {
 	Event      string   `json:"event"` // "done"
 	Steps      int      `json:"steps"`
-	ValLoss    float64  `json:"val_loss"`
-	ValBPB     float64  `json:"val_bpb"`
+	ValLoss    *float64 `json:"val_loss"` // null: stopped before the first evaluation
+	ValBPB     *float64 `json:"val_bpb"`
 	TestBPB    *float64 `json:"test_bpb,omitempty"` // when the test part was evaluated
 	TestAcc    *float64 `json:"test_accuracy,omitempty"`
 	Checkpoint string   `json:"checkpoint"`

@@ -222,8 +222,12 @@ func (r *Run) Train(ctx context.Context, until int) (Result, error) {
 	if stopped == "" && r.Step() < c.Steps {
 		stopped = "steps"
 	}
-	res.DoneEvent = DoneEvent{Event: "done", Steps: r.Step(), ValLoss: r.state.ValLoss, ValBPB: r.state.ValBPB,
+	res.DoneEvent = DoneEvent{Event: "done", Steps: r.Step(),
 		Checkpoint: checkpoints.StepDir(filepath.Join(r.Dir, "checkpoints"), r.saved), Stopped: stopped}
+	if r.state.LastEval > 0 {
+		loss, bpb := r.state.ValLoss, r.state.ValBPB
+		res.ValLoss, res.ValBPB = &loss, &bpb
+	}
 	if r.saveErr != nil {
 		return res, fmt.Errorf("the last checkpoint could not be saved (the newest good one is of step %d): %w", r.saved, r.saveErr)
 	}

@@ -248,7 +248,10 @@ func (a *app) conclude(run *train.Run, res train.Result) {
 		a.out.text("stopped after step %d, saved in %s; go on with: %s resume %s\n", res.Steps, res.Checkpoint, program(), quoteArg(dir))
 		return
 	}
-	a.out.text("step %d: validation %.4f bits per byte", res.Steps, res.ValBPB)
+	a.out.text("step %d", res.Steps)
+	if res.ValBPB != nil {
+		a.out.text(": validation %.4f bits per byte", *res.ValBPB)
+	}
 	if res.TestBPB != nil {
 		a.out.text(", test %.4f, accuracy %s", *res.TestBPB, percent(*res.TestAcc))
 	}
