@@ -17,8 +17,8 @@ func gemm() {
 		strip("strip32", stripShape{vectors: 2, rows: []int{14, 8, 4, 2, 1}, twice: 16})
 		strip("strip16", stripShape{vectors: 1, rows: []int{12, 8, 4, 2, 1}, twice: 16})
 	} else {
-		strip("strip16", stripShape{vectors: 2, rows: []int{6, 4, 2, 1}})
-		strip("stripAhead16", stripShape{vectors: 2, rows: []int{6, 4, 2, 1}, ahead: true})
+		strip("strip16", stripShape{vectors: 2, rows: []int{6, 4, 2, 1}, prefetch: true, added: true})
+		strip("stripAhead16", stripShape{vectors: 2, rows: []int{6, 4, 2, 1}, prefetch: true, added: true, ahead: true})
 	}
 	packRows()
 	packRows12()
@@ -33,6 +33,7 @@ type stripShape struct {
 	rows     []int // row counts of the blocks, falling; the first loops
 	twice    int   // this many rows are done as two of the second block (0: never)
 	prefetch bool  // fetch C before the k loop
+	added    bool  // only if the product is added to it: a C that is only stored to comes in by itself
 	ahead    bool  // fetch one line of other memory for every `unroll` of k: it comes in while this is computed
 }
 
@@ -106,6 +107,11 @@ func stripBlock(g stripRegs, s stripShape, rows int, tag string) {
 		ADDQ(g.rs, g.base[i])
 	}
 	if s.prefetch {
+		if s.added {
+			Load(Param("accum"), g.k)
+			TESTQ(g.k, g.k)
+			JEQ(LabelRef("fetched" + tag))
+		}
 		MOVQ(g.c, g.k)
 		for i := range rows {
 			for d := 0; d < s.vectors*w.bytes; d += 64 {
@@ -114,6 +120,9 @@ func stripBlock(g stripRegs, s stripShape, rows int, tag string) {
 			if i < rows-1 {
 				ADDQ(g.ldc, g.k)
 			}
+		}
+		if s.added {
+			Label("fetched" + tag)
 		}
 	}
 	Load(Param("b"), g.b)
