@@ -19,7 +19,7 @@ func dotRows() {
 	SHLQ(U8(2), ld)
 	rest := GP64()
 	Load(Param("k"), rest)
-	t := newTail(rest.(GPVirtual))
+	t := newTail(rest)
 	for _, rows := range []int{4, 1} {
 		tag := fmt.Sprint(rows)
 		Label("rows" + tag)
@@ -116,7 +116,7 @@ func axpyRows() {
 	SHLQ(U8(2), ld)
 	rest := GP64()
 	Load(Param("n"), rest)
-	t := newTail(rest.(GPVirtual))
+	t := newTail(rest)
 	ld3 := GP64()
 	LEAQ(Mem{Base: ld, Index: ld, Scale: 2}, ld3)
 	for _, rows := range []int{4, 1} {
