@@ -141,7 +141,12 @@ func passedOver(m Model, name string) bool {
 func Tensors(p *layers.Params) []checkpoints.Tensor {
 	var all []checkpoints.Tensor
 	for _, q := range p.All() {
-		all = append(all, checkpoints.Tensor{Name: q.Name, Shape: q.Value.Shape(), Data: q.Value.Data()})
+		all = append(all, Tensor(q.Name, q.Value))
 	}
 	return all
+}
+
+// Tensor is a value as a file holds it, without a copy.
+func Tensor(name string, v *tensor.Dense) checkpoints.Tensor {
+	return checkpoints.Tensor{Name: name, Shape: v.Shape(), Data: v.Data()}
 }

@@ -62,7 +62,7 @@ func (r *Run) snapshot() (checkpoints.Snapshot, error) {
 	snap := checkpoints.Snapshot{Step: r.Step(), Best: s.BestStep, Config: cfg, State: s}
 	snap.Model = models.Tensors(r.Trainer.Params)
 	err = r.Trainer.Adam.Moments(func(name string, v *tensor.Dense) error {
-		snap.Optimizer = append(snap.Optimizer, tensorOf(name, v))
+		snap.Optimizer = append(snap.Optimizer, models.Tensor(name, v))
 		return nil
 	})
 	return snap, err

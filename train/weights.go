@@ -12,10 +12,6 @@ import (
 	"github.com/euryale-ml/euryale/layers"
 )
 
-func tensorOf(name string, v *tensor.Dense) checkpoints.Tensor {
-	return checkpoints.Tensor{Name: name, Shape: v.Shape(), Data: v.Data()}
-}
-
 // loadTensor puts a tensor of a checkpoint into the parameters.
 func loadTensor(p *layers.Params, t checkpoints.Tensor) error {
 	return p.Load(t.Name, tensor.New(tensor.WithShape(t.Shape...), tensor.WithBacking(t.Data)))

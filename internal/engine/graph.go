@@ -51,6 +51,17 @@ func mark(g *gorgonia.ExprGraph, from int, of *Node, r role) {
 // below returns the nodes that roots depend on, roots included, by rising id: inputs come before what reads them.
 // It does not look below a node for which stop is true.
 func below(roots Nodes, stop func(*Node) bool) (Nodes, map[*Node]Nodes) {
+	return walk(roots, func(n *Node) (kids, follow Nodes) {
+		if stop == nil || !stop(n) {
+			kids = Children(n)
+		}
+		return kids, kids
+	})
+}
+
+// walk collects roots and what can be reached from them, by rising id, with the inputs of each. visit tells the inputs of a node
+// and which of them to go on to; it is not asked for graph inputs.
+func walk(roots Nodes, visit func(*Node) (kids, follow Nodes)) (Nodes, map[*Node]Nodes) {
 	kids := map[*Node]Nodes{}
 	var order Nodes
 	stack := slices.Clone(roots)
@@ -61,13 +72,12 @@ func below(roots Nodes, stop func(*Node) bool) (Nodes, map[*Node]Nodes) {
 			continue
 		}
 		order = append(order, n)
-		if n.Op() == nil || stop != nil && stop(n) {
-			kids[n] = nil
-			continue
+		kids[n] = nil
+		if n.Op() != nil {
+			var follow Nodes
+			kids[n], follow = visit(n)
+			stack = append(stack, follow...)
 		}
-		c := Children(n)
-		kids[n] = c
-		stack = append(stack, c...)
 	}
 	slices.SortFunc(order, byID)
 	return order, kids

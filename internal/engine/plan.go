@@ -3,7 +3,6 @@ package engine
 import (
 	"fmt"
 	"math"
-	"slices"
 	"unsafe"
 
 	"gorgonia.org/gorgonia"
@@ -98,30 +97,19 @@ func lay(outputs Nodes, o Options, share bool) ([]step, []buffer, error) {
 
 // needed is below, without what is only named as an input and never read.
 func needed(outputs Nodes) (Nodes, map[*Node]Nodes) {
-	kids := map[*Node]Nodes{}
-	var order Nodes
-	stack := slices.Clone(outputs)
-	for len(stack) > 0 {
-		n := stack[len(stack)-1]
-		stack = stack[:len(stack)-1]
-		if _, seen := kids[n]; seen {
-			continue
-		}
-		order = append(order, n)
-		kids[n] = nil
-		if n.Op() == nil {
-			continue
-		}
-		kids[n] = Children(n)
+	return walk(outputs, func(n *Node) (kids, follow Nodes) {
+		kids = Children(n)
 		reads := readsOf(OpOf(n))
-		for i, c := range kids[n] {
-			if reads == nil || reads[i] {
-				stack = append(stack, c)
+		if reads == nil {
+			return kids, kids
+		}
+		for i, c := range kids {
+			if reads[i] {
+				follow = append(follow, c)
 			}
 		}
-	}
-	slices.SortFunc(order, byID)
-	return order, kids
+		return kids, follow
+	})
 }
 
 func readsOf(op Op) []bool {
