@@ -16,12 +16,24 @@ type Dims struct {
 	Layers    int
 	Heads     int
 	Positions int // longest sequence; 0 = no limit
+	Labels    int // classes or numbers that a head of that kind gives; 0 = none
 }
 
 // Inputs are the graph inputs of a model.
 type Inputs struct {
 	IDs  *Node // int32 [B,T]
 	Lens *Node // int32 [B], tokens of each example that are not padding (right padding); nil: no padding
+
+	Types   *Node // int32 [B,T], token_type_ids; nil: 0 everywhere
+	Globals *Node // int32 [B,G], positions of tokens that the task makes global (negative: none); nil: what the model says itself
+	Vectors *Node // [B,T,d], what a model reads that has no vocabulary, in place of IDs
+
+	TargetIDs  *Node // int32 [B,U], decoder_input_ids of an encoder-decoder
+	TargetLens *Node // int32 [B]; nil: no padding
+
+	// More are inputs of one family alone, such as sentence_ids, by name; a family documents those it reads and what it takes if
+	// one is missing.
+	More map[string]*Node
 
 	// Attend, if set, takes the place of the attention of every layer: in is q, k, v, each [B,T,C], or one tensor q|k|v; the
 	// result is [B,T,C]. It is how a reference's other rules for padding are followed, and how attention can be observed.
@@ -30,10 +42,17 @@ type Inputs struct {
 
 // Outputs are what the forward pass gives.
 type Outputs struct {
-	Logits *Node // [B,T,V]
+	// Logits are, by task: [B,T,V] of causal_lm and masked_lm, [B,U,V] of seq2seq_lm, [B,T,labels] of token_classification,
+	// [B,labels] of sequence_classification, [B,outputs] of regression, [B,T,2] (start, end) of question_answering; nil: no head.
+	Logits *Node
 	// Hidden are [B,T,C]: the sum of the embeddings, then the stream after each layer; the last one is after the final norm.
-	// Of reversible layers, which keep nothing between them, there are the first and the last one only.
+	// Of reversible layers, which keep nothing between them, there are the first and the last one only. An encoder-decoder
+	// gives those of the decoder here.
 	Hidden []*Node
+	// More are further outputs by Hugging Face's name: pooler_output [B,C], encoder_last_hidden_state [B,T,C].
+	More map[string]*Node
+	// Loss, [1], is a term that the model itself adds to the loss of the task; nil: none.
+	Loss *Node
 }
 
 // Model is a network without its weights: it adds itself to graphs and names the weights it wants.

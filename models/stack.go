@@ -101,9 +101,9 @@ func (s *stack) forward(b *layers.Builder, in Inputs, layersPerBlock int) Output
 	x = layers.LayerNorm(b.Scope(s.names.final), x, layers.NormConfig{Eps: s.eps})
 	hidden = append(hidden, x)
 	if s.untied {
-		return Outputs{layers.Linear(b.Scope(s.names.head), x, layers.LinearConfig{Out: s.Vocab, NoBias: true, Init: s.initial()}), hidden}
+		return Outputs{Logits: layers.Linear(b.Scope(s.names.head), x, layers.LinearConfig{Out: s.Vocab, NoBias: true, Init: s.initial()}), Hidden: hidden}
 	}
-	return Outputs{layers.Linear(b.Scope(s.names.head), x, layers.LinearConfig{Weight: table, NoBias: true}), hidden}
+	return Outputs{Logits: layers.Linear(b.Scope(s.names.head), x, layers.LinearConfig{Weight: table, NoBias: true}), Hidden: hidden}
 }
 
 // block builds layers l, l+1, ... of one recompute block and returns the index of the layer after it.

@@ -1,0 +1,83 @@
+package attention
+
+import "github.com/euryale-ml/euryale/layers"
+
+// Mixer is the attention of one layer: what makes the stream of one token depend on others. Most entries are a pattern and nothing
+// else; one with weights of its own, with nodes besides the tokens, or that chooses keys by content is a Mixer of its own.
+type Mixer interface {
+	// Pattern is the set of pairs as far as positions decide it: what is counted and drawn, and what a generator must keep.
+	Pattern() Pattern
+	// Mix adds the attention of a layer to the graph and returns [B,T,H·D], before the output projection. Weights of its own are
+	// parameters of b. Errors are kept by b.
+	Mix(b *layers.Builder, in Stream) *Node
+}
+
+// Stream is what a Mixer reads.
+type Stream struct {
+	// X, [B,T,C], is what the queries, keys and values were projected from.
+	X *Node
+	// QKV are q, k and v, each [B,T,H·D], or one tensor q|k|v [B,T,3·H·D]; positions are in them already.
+	QKV []*Node
+	// Heads, Scale and Lens are those of Config.
+	Heads int
+	Scale float64
+	Lens  *Node
+	// Globals, int32 [B,G], are the positions of tokens that a task makes global (negative: none); nil: those of the entry.
+	Globals *Node
+	// Linear makes a projection [B,T,C] -> [B,T,H·D] in the way of the model: its biases, its initial values, its way of storage.
+	Linear func(b *layers.Builder, x *Node) *Node
+}
+
+// Config is that of Attend.
+func (s Stream) Config(p Pattern) Config {
+	return Config{Pattern: p, Heads: s.Heads, Scale: s.Scale, Lens: s.Lens}
+}
+
+// Split returns q, k and v, each [B,T,H·D].
+func (s Stream) Split(b *layers.Builder) (q, k, v *Node) {
+	if b.Err() != nil {
+		return nil, nil, nil
+	}
+	if len(s.QKV) == 3 {
+		return s.QKV[0], s.QKV[1], s.QKV[2]
+	}
+	x := s.QKV[0]
+	n := x.Shape()[2] / 3
+	return layers.Slice(b, x, 2, 0, n), layers.Slice(b, x, 2, n, 2*n), layers.Slice(b, x, 2, 2*n, 3*n)
+}
+
+// Plain is the Mixer that is a pattern alone.
+type Plain struct{ Of Pattern }
+
+// Pattern is the pattern itself.
+func (p Plain) Pattern() Pattern { return p.Of }
+
+// Mix is Attend, or AttendQKV.
+func (p Plain) Mix(b *layers.Builder, in Stream) *Node {
+	var o *Node
+	if len(in.QKV) == 1 {
+		o, _ = AttendQKV(b, in.Config(p.Of), in.QKV[0])
+	} else {
+		o, _ = Attend(b, in.Config(p.Of), in.QKV[0], in.QKV[1], in.QKV[2])
+	}
+	return o
+}
+
+// mixed is a type of entry that is more than a pattern.
+type mixed interface {
+	fields
+	// mixer is the attention of a layer.
+	mixer(at Layer) (Mixer, error)
+}
+
+// Mixer is the attention of a layer. Errors are those of In.
+func (e Entry) Mixer(at Layer) (Mixer, error) {
+	if m, ok := e.fields.(mixed); ok {
+		return m.mixer(at)
+	}
+	p, err := e.In(at)
+	if err != nil {
+		return nil, err
+	}
+	return Plain{p}, nil
+}

@@ -1,0 +1,25 @@
+package layers
+
+// rowsExamples move whole rows.
+var rowsExamples = []example{
+	{"slice of tokens", []arg{dense(2, 5, 3)}, func(b *Builder, in Nodes) *Node { return Slice(b, in[0], 1, 1, 4) }},
+	{"slice of columns", []arg{dense(2, 3, 7)}, func(b *Builder, in Nodes) *Node { return Slice(b, in[0], 2, 2, 7) }},
+	{"concat of tokens", []arg{dense(2, 5, 3), dense(2, 2, 3), dense(2, 1, 3)}, func(b *Builder, in Nodes) *Node {
+		return Concat(b, 1, in...)
+	}},
+	{"concat of columns", []arg{dense(2, 3, 5), dense(2, 3, 2)}, func(b *Builder, in Nodes) *Node { return Concat(b, 2, in...) }},
+	{"gather", []arg{dense(2, 5, 3), tokens([]int{2, 4}, 4, 0, 4, -1, 2, 2, -7, 1)}, func(b *Builder, in Nodes) *Node {
+		return Gather(b, in[0], in[1])
+	}},
+	{"gather with one index for all", []arg{dense(2, 5, 3), tokens([]int{4}, 4, 0, 4, -1)}, func(b *Builder, in Nodes) *Node {
+		return Gather(b, in[0], in[1])
+	}},
+	{"scatter", []arg{dense(2, 4, 3), tokens([]int{2, 4}, 4, 0, 4, -1, 2, 2, -7, 1)}, func(b *Builder, in Nodes) *Node {
+		return Scatter(b, in[0], in[1], 6)
+	}},
+	{"broadcast", []arg{dense(5, 3)}, func(b *Builder, in Nodes) *Node { return Broadcast(b, in[0], 2) }},
+	{"mask rows", []arg{dense(3, 5, 2), tokens([]int{3}, 4, 0, 5)}, func(b *Builder, in Nodes) *Node { return MaskRows(b, in[0], in[1]) }},
+	{"mean rows", []arg{dense(3, 5, 2), tokens([]int{3}, 4, 0, 5)}, func(b *Builder, in Nodes) *Node { return MeanRows(b, in[0], in[1]) }},
+	{"mean of all rows", []arg{dense(3, 5, 2)}, func(b *Builder, in Nodes) *Node { return MeanRows(b, in[0], nil) }},
+	{"max rows", []arg{dense(3, 5, 2), tokens([]int{3}, 4, 0, 5)}, func(b *Builder, in Nodes) *Node { return MaxRows(b, in[0], in[1]) }},
+}
