@@ -22,4 +22,13 @@ var rowsExamples = []example{
 	{"mean rows", []arg{dense(3, 5, 2), tokens([]int{3}, 4, 0, 5)}, func(b *Builder, in Nodes) *Node { return MeanRows(b, in[0], in[1]) }},
 	{"mean of all rows", []arg{dense(3, 5, 2)}, func(b *Builder, in Nodes) *Node { return MeanRows(b, in[0], nil) }},
 	{"max rows", []arg{dense(3, 5, 2), tokens([]int{3}, 4, 0, 5)}, func(b *Builder, in Nodes) *Node { return MaxRows(b, in[0], in[1]) }},
+	{"hierarchy of means", []arg{dense(3, 7, 2), tokens([]int{3}, 7, 0, 5)}, func(b *Builder, in Nodes) *Node {
+		return Hierarchy(b, in[0], in[1], 3, PoolMean, func(_ int, x, lens *Node) *Node { return MaskRows(b, Mul(b, x, x), lens) })
+	}},
+	{"hierarchy of maps", []arg{dense(2, 6, 3)}, func(b *Builder, in Nodes) *Node {
+		return Hierarchy(b, in[0], nil, 2, PoolLinear, func(_ int, x, _ *Node) *Node { return Mul(b, x, x) })
+	}},
+	{"hierarchy of means without lengths", []arg{dense(2, 5, 3)}, func(b *Builder, in Nodes) *Node {
+		return Hierarchy(b, in[0], nil, 2, PoolMean, func(_ int, x, _ *Node) *Node { return x })
+	}},
 }
