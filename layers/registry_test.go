@@ -108,6 +108,12 @@ var registry = append([]example{
 	{"cross entropy of each row, smoothed", []arg{dense(5, 7), tokens([]int{5}, 6, 0, 2, -1, 3)}, func(b *Builder, in Nodes) *Node {
 		return CrossEntropyRows(b, in[0], in[1], 0.1)
 	}},
+	{"pointer", []arg{dense(3, 5, 2), tokens([]int{3, 2}, 4, 0, -1, 2, 3, 3)}, func(b *Builder, in Nodes) *Node {
+		return PointerRows(b, in[0], in[1], nil)
+	}},
+	{"pointer with padding", []arg{dense(3, 5, 2), tokens([]int{3, 2}, 1, 0, -1, 2, 3, 3), tokens([]int{3}, 2, 3, 5)}, func(b *Builder, in Nodes) *Node {
+		return PointerRows(b, in[0], in[1], in[2])
+	}},
 	{"softmax", []arg{dense(2, 3, 7)}, func(b *Builder, in Nodes) *Node { return Softmax(b, in[0]) }},
 	{"log softmax", []arg{dense(2, 3, 7)}, func(b *Builder, in Nodes) *Node { return LogSoftmax(b, in[0]) }},
 	{"mul", []arg{dense(3, 5), dense(3, 5)}, func(b *Builder, in Nodes) *Node { return Mul(b, in[0], in[1]) }},
