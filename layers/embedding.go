@@ -22,8 +22,15 @@ func Embedding(b *Builder, ids *Node, v, c int, init Init) *Node {
 // The table may be any node: some tokens of x [B,T,C] are the rows of Reshape(x, -1, C).
 func Lookup(b *Builder, table, ids *Node) *Node { return b.Op(lookup{}, table, ids) }
 
+// LookupFrozen is Lookup in which row frozen gets no gradient, as the padding_idx of PyTorch.
+func LookupFrozen(b *Builder, table, ids *Node, frozen int) *Node {
+	return b.Op(lookup{frozen: frozen + 1}, table, ids)
+}
+
 // lookup has inputs: table, ids.
-type lookup struct{}
+type lookup struct {
+	frozen int // 1 + the row without gradient; 0: none
+}
 
 func (o lookup) Name() string    { return "embedding" }
 func (o lookup) Cheap()          {}
@@ -51,14 +58,14 @@ func (o lookup) Run(out engine.Value, in []engine.Value) error {
 }
 
 func (o lookup) Diff(in Nodes, out, dout *Node) (Nodes, error) {
-	dt, err := engine.Apply(lookupGrad{v: in[0].Shape()[0]}, in[1], dout)
+	dt, err := engine.Apply(lookupGrad{v: in[0].Shape()[0], frozen: o.frozen}, in[1], dout)
 	return Nodes{dt, nil}, err
 }
 
 // lookupGrad adds the rows of dy into the rows of a table of zeros that ids name. Inputs: ids, dy.
 type lookupGrad struct {
 	firstOrder
-	v int
+	v, frozen int
 }
 
 func (o lookupGrad) Name() string { return "embedding_grad" }
@@ -71,8 +78,17 @@ func (o lookupGrad) Run(out engine.Value, in []engine.Value) error {
 	ids, d := engine.Ints(in[0]), lastOf(in[1].Shape())
 	if engine.IsF32(out) {
 		kernels.EmbedGrad(len(ids), d, o.v, ids, engine.Floats[float32](in[1]), engine.Floats[float32](out))
+		clearRow(engine.Floats[float32](out), d, o.frozen)
 	} else {
 		kernels.EmbedGrad(len(ids), d, o.v, ids, engine.Floats[float64](in[1]), engine.Floats[float64](out))
+		clearRow(engine.Floats[float64](out), d, o.frozen)
 	}
 	return nil
+}
+
+// clearRow zeroes the row before frozen, if there is one.
+func clearRow[F kernels.Float](table []F, width, frozen int) {
+	if frozen > 0 && frozen*width <= len(table) {
+		clear(table[(frozen-1)*width : frozen*width])
+	}
 }

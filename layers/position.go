@@ -13,8 +13,9 @@ import (
 
 // PositionConfig says which positions the tokens of an input have.
 type PositionConfig struct {
-	First int   // position of the first token; the others follow
-	IDs   *Node // int32 [T] or [B,T]: position of each token; takes the place of First
+	First  int   // position of the first token; the others follow
+	IDs    *Node // int32 [T] or [B,T]: position of each token; takes the place of First
+	Frozen int   // with IDs: 1 + the row of the table without gradient, see LookupFrozen; 0: none
 }
 
 // LearnedPositions adds a row of the table "weight" [P, C] to each token.
@@ -79,15 +80,15 @@ func SinusoidalTable(p, c int, interleaved bool) []float64 {
 // AddPositions adds rows of a table [P, C] to the tokens of x [B,T,C] or [T,C].
 func AddPositions(b *Builder, x, table *Node, c PositionConfig) *Node {
 	if c.IDs != nil {
-		return b.Op(addRows{ids: true}, x, table, c.IDs)
+		return b.Op(addRows{ids: true, frozen: c.Frozen}, x, table, c.IDs)
 	}
 	return b.Op(addRows{first: c.First}, x, table)
 }
 
 // addRows has inputs: x, table, and ids if there are any.
 type addRows struct {
-	first int
-	ids   bool
+	first, frozen int
+	ids           bool
 }
 
 func (o addRows) Name() string    { return "positions" }
@@ -204,4 +205,5 @@ func runAddRowsGrad[F kernels.Float](o addRowsGrad, out engine.Value, in []engin
 		id := int(ids[i%len(ids)])
 		kernels.Axpy(1, dy[i*c:(i+1)*c], dt[id*c:(id+1)*c])
 	}
+	clearRow(dt, c, o.addRows.frozen)
 }

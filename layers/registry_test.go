@@ -76,6 +76,12 @@ var registry = append([]example{
 	{"feed-forward with dropout", []arg{dense(2, 3, 5), dense(2, 3, 5)}, func(b *Builder, in Nodes) *Node {
 		return FeedForward(b, in[0], FeedForwardConfig{Hidden: 11, Act: kernels.SiLU, Residual: in[1], Dropout: 0.3})
 	}},
+	{"feed-forward with a gate", []arg{dense(2, 3, 5)}, func(b *Builder, in Nodes) *Node {
+		return FeedForward(b, in[0], FeedForwardConfig{Hidden: 11, Act: kernels.GELUTanh, NoBias: true, Gate: "gate", Residual: in[0]})
+	}},
+	{"feed-forward with a gate and dropout within", []arg{dense(2, 3, 5)}, func(b *Builder, in Nodes) *Node {
+		return FeedForward(b, in[0], FeedForwardConfig{Hidden: 11, Act: kernels.GELUTanh, Gate: "gate", Inner: 0.2})
+	}},
 	{"dropout", []arg{dense(2, 3, 7)}, func(b *Builder, in Nodes) *Node { return Dropout(b, in[0], 0.4) }},
 	{"embedding", []arg{tokens([]int{2, 3}, 4, 0, 12, 4, 4, 1)}, func(b *Builder, in Nodes) *Node {
 		return Embedding(b, in[0], 13, 5, Normal(1))
@@ -88,6 +94,9 @@ var registry = append([]example{
 	}},
 	{"learned positions of each example", []arg{dense(2, 3, 5), tokens([]int{2, 3}, 6, 0, 6, 1, 2, 3)}, func(b *Builder, in Nodes) *Node {
 		return LearnedPositions(b, in[0], 7, nil, PositionConfig{IDs: in[1]})
+	}},
+	{"counted positions", []arg{dense(2, 5, 3), tokens([]int{2, 5}, 6, 2, 2, 7, 2, 5, 6, 7, 8, 9), tokens([]int{2}, 5, 3)}, func(b *Builder, in Nodes) *Node {
+		return LearnedPositions(b, in[0], 11, nil, PositionConfig{IDs: Plus(b, CountedPositions(b, in[1], in[2], 2), 1)})
 	}},
 	{"sinusoidal positions", []arg{dense(2, 3, 6)}, func(b *Builder, in Nodes) *Node {
 		return SinusoidalPositions(b, in[0], 7, false, PositionConfig{First: 4})
