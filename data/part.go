@@ -118,31 +118,6 @@ func (p *Part) checkLength(t int) error {
 	return nil
 }
 
-// Batch is what a model reads in one pass.
-type Batch struct {
-	B, T    int
-	IDs     []int32 // [B,T]
-	Targets []int32 // [B,T], the token after each; -1 where nothing is to be predicted
-	Lens    []int32 // [B], tokens of each row that are not padding; 0 for a row that is padding as a whole
-	Tenths  []int8  // [B], in which tenth of a row, 0 to 9, a task has put what is to be found; -1: in no particular one; nil for text
-}
-
-// NewBatch returns a batch to fill.
-func NewBatch(b, t int) *Batch {
-	return &Batch{B: b, T: t, IDs: make([]int32, b*t), Targets: make([]int32, b*t), Lens: make([]int32, b)}
-}
-
-// Scored is how many targets the batch has.
-func (b *Batch) Scored() int {
-	n := 0
-	for _, t := range b.Targets {
-		if t >= 0 {
-			n++
-		}
-	}
-	return n
-}
-
 // fill writes row r: inputs are tokens start to end-1 of the part, targets start+1 to end; those up to index from have no
 // target. end is at most the last token of the document.
 func (b *Batch) fill(r int, p *Part, start, end, from int) {
@@ -156,17 +131,6 @@ func (b *Batch) fill(r int, p *Part, start, end, from int) {
 	b.pad(r, n)
 }
 
-// pad makes everything from column n of row r padding.
-func (b *Batch) pad(r, n int) {
-	for i := r*b.T + n; i < (r+1)*b.T; i++ {
-		b.IDs[i], b.Targets[i] = 0, -1
-	}
-	b.Lens[r] = int32(n)
-	if b.Tenths != nil {
-		b.Tenths[r] = -1
-	}
-}
-
 // FromTokens makes a part of documents that are tokens already: the random ones of a benchmark, or those of a task. A token counts
 // as one byte.
 func FromTokens(name string, docs ...[]int32) *Part {
@@ -177,4 +141,12 @@ func FromTokens(name string, docs ...[]int32) *Part {
 		p.bounds = append(p.bounds, len(p.tokens.wide))
 	}
 	return p
+}
+
+// Shape says what batches of the part have besides ids, targets and lengths, for sequences of t tokens.
+func (p *Part) Shape(t int) Shape {
+	if p.task != nil {
+		return p.task.task.shape
+	}
+	return Shape{}
 }

@@ -44,6 +44,7 @@ type task struct {
 	length  int    // T
 	answers int    // targets of an example
 	words   *words // its vocabulary; nil: bytes
+	shape   Shape  // what its batches have besides ids and targets
 	sizes   [3]int // examples of train, val, test
 
 	// draw writes an example over zeros (ids [T]) and -1 (targets [T]). It returns how many of the T tokens it uses, and in which tenth
