@@ -15,8 +15,10 @@ func Causal(p Pattern) Pattern {
 		return onTokens{Causal(q.of), q.in}
 	case BPTree:
 		return q.inPast()
+	case CrossBlocks:
+		return q.inPast()
 	}
-	if spaceOf(p).tree { // spans are no positions, so every part is cut for itself
+	if spaceOf(p).behind() { // these nodes are no positions, so every part is cut for itself
 		switch q := p.(type) {
 		case union:
 			return union{Causal(q.a), Causal(q.b)}

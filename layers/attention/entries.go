@@ -35,6 +35,7 @@ var entries = map[string]func() fields{
 	"band":           func() fields { return &bandEntry{} },
 	"dilated":        func() fields { return &dilatedEntry{} },
 	"blocks":         func() fields { return &blocksEntry{} },
+	"cross_block":    func() fields { return &crossEntry{} },
 	"shifted_block":  func() fields { return &shiftedEntry{} },
 	"overlap_block":  func() fields { return &overlapEntry{} },
 	"random":         func() fields { return &randomEntry{} },

@@ -73,7 +73,7 @@ func TestEntries(t *testing.T) {
 func TestEntryFaults(t *testing.T) {
 	for in, want := range map[string][]string{
 		`3`:                                {`attention[0] is 3: want an object such as`},
-		`{}`:                               {`attention[0].type: missing; give one of band, blocks, dilated, full, heads, overlap_block, pattern, random, shifted_block, sparse_fixed, sparse_strided`},
+		`{}`:                               {"attention[0].type: missing; give one of " + strings.Join(EntryTypes(), ", ")},
 		`{"type":7}`:                       {`attention[0].type is 7: give one of band`},
 		`{"type":"bnad"}`:                  {`attention[0].type is "bnad": no such type; did you mean "band"?`},
 		`{"type":"routing"}`:               {`attention[0].type is "routing": no such type; there are band,`},

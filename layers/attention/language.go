@@ -46,6 +46,7 @@ var words = map[string]word{
 	"bernoulli":      {"bernoulli(numerator,denominator,seed)", 3, 4, false, newBernoulli},
 	"window-blocks":  {"window-blocks(size,count)", 2, 2, false, newWindowBlocks},
 	"shifted-blocks": {"shifted-blocks(size,shift)", 2, 2, false, newShiftedBlocks},
+	"cross-blocks":   {"cross-blocks(size)", 1, 1, false, newCrossBlocks},
 	"strided":        {"strided(stride)", 1, 1, false, newStrided},
 	"fixed":          {"fixed(stride,columns)", 2, 2, false, newFixed},
 	"summary":        {"summary(stride,columns) or summary(stride,columns,group)", 2, 3, false, newSummary},
@@ -100,6 +101,13 @@ func newWindowBlocks(a []int) (Pattern, error) {
 		return nil, fmt.Errorf("%d blocks of %d reach further than %d", count, size, maxNumber)
 	}
 	return Blocks{Size: size, Left: size * (count / 2), Right: size * ((count - 1) / 2)}, nil
+}
+
+func newCrossBlocks(a []int) (Pattern, error) {
+	if a[0] < 1 {
+		return nil, fmt.Errorf("block size is %d; the smallest is 1", a[0])
+	}
+	return CrossBlocks{Size: a[0]}, nil
 }
 
 func newShiftedBlocks(a []int) (Pattern, error) {

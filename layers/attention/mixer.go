@@ -24,6 +24,8 @@ type Stream struct {
 	Lens  *Node
 	// Globals, int32 [B,G], are the positions of tokens that a task makes global (negative: none); nil: those of the entry.
 	Globals *Node
+	// Query is the layer's own projection of queries, of other rows than X.
+	Query func(b *layers.Builder, x *Node) *Node
 	// Linear makes a projection [B,T,C] -> [B,T,H·D] in the way of the model: its biases, its initial values, its way of storage.
 	Linear func(b *layers.Builder, x *Node) *Node
 }

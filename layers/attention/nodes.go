@@ -2,16 +2,24 @@ package attention
 
 import "fmt"
 
-// space says which nodes a pattern speaks of besides the tokens: external ones before them, or the spans of a tree behind them.
+// space says which nodes a pattern speaks of besides the tokens: external ones before them, or behind them the spans of a tree or one
+// node for every so many tokens.
 type space struct {
 	front int
 	tree  bool
+	every int
 }
+
+// behind reports whether nodes stand behind the tokens, where a node's number says nothing of its time.
+func (s space) behind() bool { return s.tree || s.every > 0 }
 
 // nodes is how many nodes there are for a number of tokens.
 func (s space) nodes(tokens int) int {
 	if s.tree {
 		return treeNodes(tokens)
+	}
+	if s.every > 0 {
+		return tokens + (tokens+s.every-1)/s.every
 	}
 	return s.front + tokens
 }
@@ -20,6 +28,9 @@ func (s space) nodes(tokens int) int {
 func (s space) tokens(nodes int) int {
 	if s.tree {
 		return treeTokens(nodes)
+	}
+	if s.every > 0 {
+		return nodes - (nodes+s.every)/(s.every+1)
 	}
 	return max(0, nodes-s.front)
 }
@@ -79,7 +90,7 @@ type onTokens struct {
 
 func (o onTokens) String() string { return o.of.String() }
 func (o onTokens) Heads() int     { return o.of.Heads() }
-func (o onTokens) FromEnd() bool  { return o.in.tree || o.of.FromEnd() }
+func (o onTokens) FromEnd() bool  { return o.in.behind() || o.of.FromEnd() }
 func (o onTokens) space() space   { return o.in }
 func (o onTokens) Sees(h, i, j, n int) bool {
 	t := o.in.tokens(n)

