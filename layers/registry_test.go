@@ -1,6 +1,8 @@
 package layers
 
 import (
+	"slices"
+
 	"github.com/euryale-ml/euryale/internal/kernels"
 )
 
@@ -132,7 +134,7 @@ var registry = append([]example{
 	{"add, scale, reshape, view", []arg{dense(3, 5), dense(15)}, func(b *Builder, in Nodes) *Node {
 		return View(b, Add(b, Scale(b, in[0], 3), Reshape(b, in[1], -1, 5)), 4, 7)
 	}},
-}, append(activationExamples(), rowsExamples...)...)
+}, slices.Concat(activationExamples(), rowsExamples, starExamples)...)
 
 func activationExamples() []example {
 	var r []example
