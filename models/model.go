@@ -17,12 +17,16 @@ type Dims struct {
 	Heads     int
 	Positions int // longest sequence; 0 = no limit
 	Labels    int // classes or numbers that a head of that kind gives; 0 = none
+	Vectors   int // d of Inputs.Vectors; 0 = the model reads ids
 }
 
 // Inputs are the graph inputs of a model.
 type Inputs struct {
 	IDs  *Node // int32 [B,T]
 	Lens *Node // int32 [B], tokens of each example that are not padding (right padding); nil: no padding
+	// First is the position of the first token, where positions are absolute: an example that is shorter than those to come may stand at
+	// the right end of the positions that they will have.
+	First int
 
 	Types   *Node // int32 [B,T], token_type_ids; nil: 0 everywhere
 	Globals *Node // int32 [B,G], positions of tokens that the task makes global (negative: none); nil: what the model says itself

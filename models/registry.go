@@ -75,8 +75,11 @@ const Default = `{"model_type": "decoder", "task": "causal_lm", "vocab_size": 25
 func NewParams(m Model, dtype tensor.Dtype, seed uint64) (*layers.Params, error) {
 	params := layers.NewParams(dtype)
 	b := layers.New(gorgonia.NewGraph(), params, layers.Options{Seed: seed})
-	ids := b.Input("input_ids", tensor.Int32, 1, 1)
-	m.Forward(b, Inputs{IDs: ids}, 0)
+	in := Inputs{IDs: b.Input("input_ids", tensor.Int32, 1, 1)}
+	if d := m.Dims().Vectors; d > 0 {
+		in.Vectors = b.Input("vectors", dtype, 1, 1, d)
+	}
+	m.Forward(b, in, 0)
 	return params, b.Err()
 }
 
