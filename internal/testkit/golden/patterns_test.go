@@ -12,6 +12,8 @@ var variants = map[string]func(c *Case, p Precision) ([]Result, error){
 	"":                         runDefinedMasks,
 	"pattern_attention":        runPatternAttention,
 	"pattern_stack":            runPatternStack,
+	"cross_block":              runCrossBlock,
+	"hier_block_pooled":        runHierarchy,
 	"sparse_transformer_stack": runSparseStack,
 }
 
