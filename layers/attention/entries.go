@@ -37,6 +37,7 @@ var entries = map[string]func() fields{
 	"blocks":         func() fields { return &blocksEntry{} },
 	"cross_block":    func() fields { return &crossEntry{} },
 	"shifted_block":  func() fields { return &shiftedEntry{} },
+	"hier_block":     func() fields { return &hierEntry{} },
 	"overlap_block":  func() fields { return &overlapEntry{} },
 	"random":         func() fields { return &randomEntry{} },
 	"sparse_strided": func() fields { return &stridedEntry{} },

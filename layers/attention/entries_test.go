@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/euryale-ml/euryale/internal/config"
+	"github.com/euryale-ml/euryale/layers"
 )
 
 type holder struct {
@@ -83,27 +84,30 @@ func TestEntryFaults(t *testing.T) {
 			`attention[0].window_lefts: unknown key; did you mean "attention[0].window_left"?`,
 			`attention[0].window_right is "x": want a whole number`,
 			`attention[0].window_left: missing`},
-		`{"type":"full","window_left":3}`:                       {`attention[0].window_left: unknown key`},
-		`{"type":"dilated","left_steps":3,"gap":[1,0]}`:         {`attention[0].gap[1] is 0: give a whole number from 1 on`},
-		`{"type":"dilated","left_steps":3,"gap":"x"}`:           {`attention[0].gap is "x": want a whole number, or a list`},
-		`{"type":"dilated","left_steps":3,"gap":[]}`:            {`attention[0].gap: missing`},
-		`{"type":"blocks","block_size":0}`:                      {`attention[0].block_size is 0: give a whole number from 1 on`},
-		`{"type":"blocks","block_size":99999999999}`:            {`attention[0].block_size is 99999999999: beyond 2147483647`},
-		`{"type":"pattern","pattern":"band(1"}`:                 {`attention[0].pattern: pattern "band(1", column 7: `},
-		`{"type":"shifted_block"}`:                              {`attention[0].block_size: missing`},
-		`{"type":"overlap_block","block_size":0}`:               {`attention[0].block_size is 0: give a whole number from 1 on`, `attention[0].overlap_left: missing`},
-		`{"type":"random"}`:                                     {`attention[0].degree: missing; give a whole number from 1 on, or a probability`},
-		`{"type":"random","degree":0}`:                          {`attention[0].degree is 0: give a whole number from 1 on`},
-		`{"type":"random","degree":2,"probability":0.1}`:        {`attention[0].probability is 0.1: stands beside degree`},
-		`{"type":"random","probability":1.5}`:                   {`attention[0].probability is 1.5: give a number above 0, at most 1`},
-		`{"type":"random","probability":0.5,"block_size":3}`:    {`attention[0].block_size is 3: blocks are drawn by degree`},
-		`{"type":"random","degree":2,"block_size":0,"seed":-1}`: {`attention[0].block_size is 0`, `attention[0].seed is -1: negative`},
-		`{"type":"sparse_strided","stride":0}`:                  {`attention[0].stride is 0: give a whole number from 1 on`},
-		`{"type":"sparse_strided","stride":3,"merge":"both"}`:   {`attention[0].merge is "both": give one of interleaved, merged, multihead`},
-		`{"type":"sparse_fixed","stride":3}`:                    {`attention[0].summary: missing`},
-		`{"type":"sparse_fixed","stride":3,"summary":4}`:        {`attention[0].summary is 4: give 1 to 3, the stride`},
-		`{"type":"pattern"}`:                                    {`attention[0].pattern: missing`},
-		`{"type":"heads"}`:                                      {`attention[0].parts: missing`},
+		`{"type":"full","window_left":3}`:                               {`attention[0].window_left: unknown key`},
+		`{"type":"dilated","left_steps":3,"gap":[1,0]}`:                 {`attention[0].gap[1] is 0: give a whole number from 1 on`},
+		`{"type":"dilated","left_steps":3,"gap":"x"}`:                   {`attention[0].gap is "x": want a whole number, or a list`},
+		`{"type":"dilated","left_steps":3,"gap":[]}`:                    {`attention[0].gap: missing`},
+		`{"type":"blocks","block_size":0}`:                              {`attention[0].block_size is 0: give a whole number from 1 on`},
+		`{"type":"blocks","block_size":99999999999}`:                    {`attention[0].block_size is 99999999999: beyond 2147483647`},
+		`{"type":"pattern","pattern":"band(1"}`:                         {`attention[0].pattern: pattern "band(1", column 7: `},
+		`{"type":"shifted_block"}`:                                      {`attention[0].block_size: missing`},
+		`{"type":"overlap_block","block_size":0}`:                       {`attention[0].block_size is 0: give a whole number from 1 on`, `attention[0].overlap_left: missing`},
+		`{"type":"random"}`:                                             {`attention[0].degree: missing; give a whole number from 1 on, or a probability`},
+		`{"type":"random","degree":0}`:                                  {`attention[0].degree is 0: give a whole number from 1 on`},
+		`{"type":"random","degree":2,"probability":0.1}`:                {`attention[0].probability is 0.1: stands beside degree`},
+		`{"type":"random","probability":1.5}`:                           {`attention[0].probability is 1.5: give a number above 0, at most 1`},
+		`{"type":"random","probability":0.5,"block_size":3}`:            {`attention[0].block_size is 3: blocks are drawn by degree`},
+		`{"type":"random","degree":2,"block_size":0,"seed":-1}`:         {`attention[0].block_size is 0`, `attention[0].seed is -1: negative`},
+		`{"type":"sparse_strided","stride":0}`:                          {`attention[0].stride is 0: give a whole number from 1 on`},
+		`{"type":"sparse_strided","stride":3,"merge":"both"}`:           {`attention[0].merge is "both": give one of interleaved, merged, multihead`},
+		`{"type":"sparse_fixed","stride":3}`:                            {`attention[0].summary: missing`},
+		`{"type":"sparse_fixed","stride":3,"summary":4}`:                {`attention[0].summary is 4: give 1 to 3, the stride`},
+		`{"type":"cross_block"}`:                                        {`attention[0].block_size: missing`},
+		`{"type":"hier_block","block_size":0,"pool":"max"}`:             {`attention[0].block_size is 0`, `attention[0].pool is "max": give one of tokens, mean, linear`},
+		`{"type":"hier_block","block_size":2,"growth":2,"pool":"mean"}`: {`attention[0].growth is 2: pooled rows are pairs`},
+		`{"type":"pattern"}`:                                            {`attention[0].pattern: missing`},
+		`{"type":"heads"}`:                                              {`attention[0].parts: missing`},
 		`{"type":"heads","parts":[{"heads":2,"attention":{"type":"band","window_left":-1}}]}`: {
 			`attention[0].parts[0].attention.window_left is -1: negative`},
 		`{"type":"heads","parts":[{"attention":{"type":"heads","parts":[{"heads":1,"attention":{"type":"full"}}]}},{"heads":1}]}`: {
@@ -145,6 +149,34 @@ func TestEntriesByLayer(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Blocks that grow from layer to layer, and rows that do.
+func TestHierarchicalEntry(t *testing.T) {
+	entry := func(text string) (e Entry) {
+		require.NoError(t, json.Unmarshal([]byte(text), &e))
+		return e
+	}
+	for layer, want := range map[int]string{0: "blocks(3)", 1: "blocks(12)", 2: "blocks(48)", 60: "blocks(2147483647)"} {
+		p, err := entry(`{"type":"hier_block","block_size":3,"growth":2}`).In(Layer{Index: layer, Heads: 2})
+		require.NoError(t, err)
+		require.Equal(t, want, p.String())
+	}
+	p, err := entry(`{"type":"hier_block","block_size":3}`).In(Layer{Index: 2, Heads: 1, Decoder: true})
+	require.NoError(t, err)
+	require.Equal(t, "causal(blocks(12))", p.String())
+
+	pooled := entry(`{"type":"hier_block","block_size":3,"pool":"linear"}`)
+	pool, ok := pooled.Hierarchy()
+	require.True(t, ok)
+	require.Equal(t, layers.PoolLinear, pool)
+	p, err = pooled.In(Layer{Index: 2, Heads: 1})
+	require.NoError(t, err)
+	require.Equal(t, "blocks(3)", p.String())
+	_, err = pooled.In(Layer{Heads: 1, Decoder: true})
+	require.ErrorContains(t, err, "a pooled row tells of later tokens")
+	_, ok = entry(`{"type":"full"}`).Hierarchy()
+	require.False(t, ok)
 }
 
 // Nodes besides the tokens need a model that has them.
