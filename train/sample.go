@@ -1,12 +1,78 @@
 package train
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"slices"
 
 	"github.com/euryale-ml/euryale/internal/splitmix"
 )
+
+// Decoding says how a text is written.
+type Decoding struct {
+	Sampling              // where there is one beam
+	MaxNewTokens  int     // the text ends after so many tokens; >= 1
+	EOS           []int32 // tokens that end it before, none of which is part of it
+	Beams         int     // > 1: beam search with as many candidates, in place of sampling
+	LengthPenalty float64 // of beam search: 0 compares log-probabilities, 1 those of a token in the mean; more favours long texts
+	EarlyStopping bool    // beam search stops when as many texts as beams have ended
+}
+
+// Validate refuses what makes no sense.
+func (d Decoding) Validate() error {
+	switch {
+	case d.MaxNewTokens < 1:
+		return fmt.Errorf("max-new-tokens is %d: want 1 or more", d.MaxNewTokens)
+	case d.Beams < 0:
+		return fmt.Errorf("beams is %d: want 1 (no beam search) or more", d.Beams)
+	case math.IsNaN(d.LengthPenalty) || math.IsInf(d.LengthPenalty, 0):
+		return fmt.Errorf("length-penalty is %g: want a number", d.LengthPenalty)
+	}
+	return d.Sampling.Validate()
+}
+
+// Write writes a text. s has read what comes before it, with one candidate; logits [V] are those after it. token, if not nil, is
+// called with each token: as it is drawn, or of beam search at the end.
+//
+// Errors: those of Validate; of ctx, with what was written so far; of s.
+func Write(ctx context.Context, s Stepper, logits []float32, d Decoding, token func(id int32)) (Text, error) {
+	if token == nil {
+		token = func(int32) {}
+	}
+	sampler, err := NewSampler(d.Sampling)
+	if err == nil {
+		err = d.Validate()
+	}
+	if err != nil {
+		return Text{}, err
+	}
+	if d.Beams > 1 {
+		text, err := beamSearch(ctx, s, logits, d)
+		for _, id := range text.IDs {
+			token(id)
+		}
+		return text, err
+	}
+	var text Text
+	for {
+		if err := ctx.Err(); err != nil {
+			return text, err
+		}
+		id := sampler.Next(logits)
+		if slices.Contains(d.EOS, id) {
+			text.Ended = true
+			return text, nil
+		}
+		text.IDs = append(text.IDs, id)
+		if token(id); len(text.IDs) == d.MaxNewTokens {
+			return text, nil
+		}
+		if logits, err = s.Step(id); err != nil {
+			return text, err
+		}
+	}
+}
 
 // Sampling says how the next token is drawn from the logits.
 type Sampling struct {
