@@ -22,6 +22,7 @@ var families = []struct {
 	{"decoder", newDecoder},
 	{"gpt2", newGPT2},
 	{"gpt_neo", newGPTNeo},
+	{"star_transformer", newStarTransformer},
 }
 
 // Types lists the model types that can be built.

@@ -28,7 +28,7 @@ var adapters = map[string]func(c *Case, p Precision) ([]Result, error){
 	"def_bp_transformer":     runDefinition,
 	"def_image_transformer":  runDefinition,
 	"def_sparse_transformer": runDefinition,
-	"def_star_transformer":   runDefinition,
+	"def_star_transformer":   runStar,
 }
 
 // TestGolden runs every case of the folder in both precisions. A case, or a tensor of a case, that nobody handles fails.

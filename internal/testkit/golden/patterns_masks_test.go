@@ -14,8 +14,6 @@ import (
 // what the attention node reads.
 func runDefinedMasks(c *Case, p Precision) ([]Result, error) {
 	switch c.System {
-	case "def_star_transformer":
-		return runStarMasks(c, p)
 	case "def_bp_transformer":
 		return runTreeEdges(c, p)
 	case "def_bigbird":
