@@ -66,6 +66,37 @@ func TestAttendAnyPattern(t *testing.T) {
 	})
 }
 
+// mixers are graphs of attention that is more than a pattern, in float64: a cost and what it depends on. Each system adds its own.
+var mixers = map[string]func(t require.TestingT) (cost *Node, in Nodes){}
+
+// TestMixersUnderTapeMachine runs them under Gorgonia's own reverse mode and machine.
+func TestMixersUnderTapeMachine(t *testing.T) {
+	for name, build := range mixers {
+		t.Run(name, func(t *testing.T) {
+			cost, in := build(t)
+			own, err := engine.VJP(Nodes{cost}, Nodes{engine.Fill(cost.Graph(), engine.TypeOf(cost), 1)}, in, nil)
+			require.NoError(t, err)
+			p, err := engine.Compile(cost.Graph(), own, engine.Options{CheckFinite: true})
+			require.NoError(t, err)
+			require.NoError(t, p.Run())
+
+			cost, in = build(t)
+			ds, err := gorgonia.Grad(cost, in...)
+			require.NoError(t, err)
+			values := make([]gorgonia.Value, len(ds))
+			for i, d := range ds {
+				gorgonia.Read(d, &values[i])
+			}
+			m := gorgonia.NewTapeMachine(cost.Graph())
+			defer m.Close()
+			require.NoError(t, m.RunAll())
+			for i, v := range values {
+				close(t, numbers(p.Value(own[i])), numbers(v), 1e-11, in[i].Name())
+			}
+		})
+	}
+}
+
 // TestUnderTapeMachine runs each form under Gorgonia's own reverse mode and machine.
 func TestUnderTapeMachine(t *testing.T) {
 	for name, s := range scenes {
@@ -91,15 +122,21 @@ func TestUnderTapeMachine(t *testing.T) {
 // TestEveryOpIsWalked fails if a type of the package is an operation that no scene has.
 func TestEveryOpIsWalked(t *testing.T) {
 	walked := map[string]bool{}
-	for _, s := range scenes {
-		g := s.build(t, tensor.Float32)
-		_, err := engine.VJP(Nodes{g.cost}, Nodes{engine.Fill(g.b.Graph(), engine.TypeOf(g.cost), 1)}, g.in, nil)
+	walk := func(cost *Node, in Nodes) {
+		_, err := engine.VJP(Nodes{cost}, Nodes{engine.Fill(cost.Graph(), engine.TypeOf(cost), 1)}, in, nil)
 		require.NoError(t, err)
-		for _, n := range g.b.Graph().AllNodes() {
+		for _, n := range cost.Graph().AllNodes() {
 			if op := engine.OpOf(n); op != nil {
 				walked[reflect.Indirect(reflect.ValueOf(op)).Type().Name()] = true
 			}
 		}
+	}
+	for _, s := range scenes {
+		g := s.build(t, tensor.Float32)
+		walk(g.cost, g.in)
+	}
+	for _, build := range mixers {
+		walk(build(t))
 	}
 	files, err := filepath.Glob("*.go")
 	require.NoError(t, err)

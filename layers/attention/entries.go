@@ -43,6 +43,7 @@ var entries = map[string]func() fields{
 	"sparse_strided": func() fields { return &stridedEntry{} },
 	"sparse_fixed":   func() fields { return &fixedEntry{} },
 	"pattern":        func() fields { return &patternEntry{} },
+	"longformer":     func() fields { return &longformerEntry{} },
 	"heads":          func() fields { return &headsEntry{} },
 }
 
@@ -307,6 +308,8 @@ func (e *headsEntry) check() (faults []error) {
 			faults = append(faults, &config.FieldError{Path: path, Want: "missing; give an entry"})
 		} else if _, nested := part.Attention.fields.(*headsEntry); nested {
 			faults = append(faults, &config.FieldError{Path: path, Want: "heads stands inside heads; list all parts in one"})
+		} else if _, more := part.Attention.fields.(mixed); more {
+			faults = append(faults, &config.FieldError{Path: path, Want: "is more than a pattern of heads; give it to the whole layer"})
 		}
 	}
 	return faults
