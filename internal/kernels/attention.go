@@ -44,6 +44,13 @@ type Attention[F Float] struct {
 
 	Q, K, V, O Rows[F]
 	LSE        []F // [B,H,tokens of Q], natural logarithm
+
+	// Labels, one for all heads or one for each of H, make S = Scale * (Q K^T + Q·R[label]) + Bias[label]. R and Bias are rows by
+	// label, of D channels and of one (their Batch is not used, a Head of 0 shares them among heads); without Data they are 0.
+	// Backward adds to DR and DBias, which lie in the same way. Cost: O(T·labels·D) and about a tenth of a tile for each tile that
+	// has several labels.
+	Labels             []*Labels
+	R, Bias, DR, DBias Rows[F]
 }
 
 // ErrAttention marks the errors of an Attention whose parts do not fit.
@@ -87,12 +94,25 @@ func (a *Attention[F]) Backward(dO Rows[F], dLSE []F, dQ, dK, dV Rows[F]) error 
 		fits("dK", &dK, a.B, a.H, tk, a.D), fits("dV", &dV, a.B, a.H, tk, a.DV)); err != nil {
 		return err
 	}
+	if a.Labels != nil {
+		v := a.Labels[0].Count
+		if a.R.Data != nil {
+			if err := fits("DR", &a.DR, 1, a.H, v, a.D); err != nil {
+				return err
+			}
+		}
+		if a.Bias.Data != nil {
+			if err := fits("DBias", &a.DBias, 1, a.H, v, 1); err != nil {
+				return err
+			}
+		}
+	}
 	j := takeAttnJob[F]()
 	defer j.release()
 	j.begin(a)
 	j.dO, j.dLSE, j.dQ, j.dK, j.dV = dO, dLSE, dQ, dK, dV
 	j.cut()
-	Phases(3, j.backwardTasks, j.backward)
+	Phases(4, j.backwardTasks, j.backward)
 	return nil
 }
 
@@ -114,6 +134,9 @@ func (a *Attention[F]) check() error {
 		return fmt.Errorf("%w: LSE has %d values, [B,H,T] = %d are needed", ErrAttention, len(a.LSE), a.B*a.H*tq)
 	}
 	if err := errors.Join(a.checkSide("Q", a.LensQ, a.IndexQ, a.TQ, tq), a.checkSide("K", a.LensK, a.IndexK, a.TK, tk)); err != nil {
+		return err
+	}
+	if err := a.checkLabels(); err != nil {
 		return err
 	}
 	if a.B*a.H == 0 {

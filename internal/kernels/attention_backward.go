@@ -19,9 +19,11 @@ func (j *attnJob[F]) cut() {
 	total := 0
 	for h := range a.H {
 		j.base = append(j.base, total)
+		j.cutTables(a.B * a.H * j.chunks)
 		total += j.plans[j.layout(h)].slots
 	}
 	j.base = append(j.base, total)
+	j.cutTables(a.B * a.H * j.chunks)
 	if need := a.B * total * Tile * (a.D + a.DV); len(j.slots) < need {
 		j.slots = make([]F, need)
 	}
@@ -35,12 +37,14 @@ func (j *attnJob[F]) slot(b, h int, i int32) (dk, dv []F) {
 }
 
 // countBackward: phase 0 clears what gather indexes may not reach, phase 1 has a task for each chunk of queries of a head,
-// phase 2 brings the private tiles together.
+// phase 2 brings the private tiles together, phase 3 the gradients of the tables of labels.
 func (j *attnJob[F]) countBackward(phase int) int {
 	a := j.a
 	switch {
 	case phase == 1:
 		return a.B * a.H * j.chunks
+	case phase == 3:
+		return (j.numLabels + labelBlock - 1) / labelBlock
 	case phase == 0 && a.IndexQ == nil && a.IndexK == nil:
 		return 0
 	case phase == 0 || a.IndexK != nil:
@@ -71,9 +75,17 @@ func (j *attnJob[F]) runBackward(worker, phase, task int) {
 		bh, c := task/j.chunks, task%j.chunks
 		b, h := bh/a.H, bh%a.H
 		p := j.plans[j.layout(h)]
-		for i := p.start[c]; i < p.start[c+1]; i++ {
-			j.backwardTile(&j.ws[worker], p, b, h, int(i))
+		if j.numLabels > 0 {
+			dr, db := j.taskTables(task)
+			clear(dr)
+			clear(db)
+			clear(j.ws[worker].dtable[:j.numLabels*Tile])
 		}
+		for i := p.start[c]; i < p.start[c+1]; i++ {
+			j.backwardTile(&j.ws[worker], p, task, b, h, int(i))
+		}
+	case phase == 3:
+		j.reduceTables(task, j.chunks)
 	case a.IndexK != nil:
 		for t := range j.nk {
 			j.scatter(task/a.H, task%a.H, t)
@@ -93,18 +105,24 @@ func clearRows[F Float](x *Rows[F], b, h, from, to, c int) {
 // backwardTile adds what 64 queries contribute to DK and DV, and writes their DQ. With P and dP transposed like the scores:
 //
 //	dV += P^T dO,  dS = Scale P (dO V^T - delta),  dK += dS^T Q,  dQ = dS K,  delta = rowsum(dO O) - dLSE.
-func (j *attnJob[F]) backwardTile(w *attnSpace[F], p *chunkPlan, b, h, i int) {
+//
+// The gradient of a label is the sum of dS over its pairs, see tableGrads.
+func (j *attnJob[F]) backwardTile(w *attnSpace[F], p *chunkPlan, task, b, h, i int) {
 	a, t, l := j.a, j.t, j.a.Layouts[j.layout(h)]
 	qs, ks := j.queries(b, h), j.keys(b, h)
 	n, valid := qs.tile(i)
 	var q []F
 	var ldq int
+	labels := j.labels(h)
 	if n > 0 {
 		q, ldq = j.load(&qs, &a.Q, b, h, i, n, valid, a.D, w.q, w.ldk, true)
 		t.transpose(n, a.D, q, ldq, j.scale2, w.qt)
 		j.load(&qs, &j.dO, b, h, i, n, valid, a.DV, w.do, w.ldv, true)
 		j.deltas(w, &qs, b, h, i, n, valid)
 		t.transpose(n, a.DV, w.do, w.ldv, a.Scale, w.dot)
+		if labels != nil {
+			j.table(w, h)
+		}
 	}
 	first := true
 	for e := l.Ptr[i]; e < l.Ptr[i+1]; e++ {
@@ -120,6 +138,9 @@ func (j *attnJob[F]) backwardTile(w *attnSpace[F], p *chunkPlan, b, h, i int) {
 		k, ldk, v, ldv := w.keys(j, &ks, b, h, &x)
 		j.scores(&x, a.D, k, ldk, w.qt, w.s)
 		j.scores(&x, a.DV, v, ldv, w.dot, w.dp)
+		if labels != nil {
+			j.addLabels(w, labels, e, &x)
+		}
 		if x.mask != nil {
 			t.mask(x.n, w.s, x.mask, F(math.Inf(-1)))
 			t.mask(x.n, w.dp, x.mask, 0) // the trimmed part holds old numbers
@@ -128,10 +149,16 @@ func (j *attnJob[F]) backwardTile(w *attnSpace[F], p *chunkPlan, b, h, i int) {
 		j.byKey(&x, n, a.DV, w.s, w.do, w.ldv, g.dv, g.lddv, add)
 		j.byKey(&x, n, a.D, w.dp, q, ldq, g.dk, g.lddk, add)
 		j.byQuery(&x, n, a.D, w.dp, k, ldk, w.dq, w.ldk, !first)
+		if labels != nil {
+			j.byLabel(w, labels, e, &x)
+		}
 		first = false
 	}
-	if first {
+	switch {
+	case first:
 		clear(w.dq)
+	case labels != nil:
+		j.tableGrads(w, task, h, n, q, ldq)
 	}
 	if qs.index == nil {
 		if n > 0 {

@@ -45,6 +45,10 @@ func (j *attnJob[F]) forwardTile(w *attnSpace[F], b, h, i int) {
 		q, ldq := j.load(&qs, &a.Q, b, h, i, n, valid, a.D, w.q, w.ldk, false)
 		t.transpose(n, a.D, q, ldq, j.scale2, w.qt)
 	}
+	labels := j.labels(h)
+	if labels != nil && n > 0 {
+		j.table(w, h)
+	}
 	for r := range w.m {
 		w.m[r], w.l[r] = -lowest[F](), 0
 	}
@@ -56,6 +60,9 @@ func (j *attnJob[F]) forwardTile(w *attnSpace[F], b, h, i int) {
 		}
 		k, ldk, v, ldv := w.keys(j, &ks, b, h, &x)
 		j.scores(&x, a.D, k, ldk, w.qt, w.s)
+		if labels != nil {
+			j.addLabels(w, labels, e, &x)
+		}
 		if x.mask != nil {
 			t.mask(x.n, w.s, x.mask, F(math.Inf(-1)))
 		}

@@ -25,6 +25,8 @@ type attnTable[F Float] struct {
 	addRows func(rows, n int, x []F, ldx int, y []F, ldy int)
 	// out[r] = x[r] . y[r]
 	dots func(rows, n int, x []F, ldx int, y []F, ldy int, out []F)
+	// s[c][r] += table[lab[c][r]][r], and the reverse: table[lab[c][r]][r] += s[c][r]
+	label, unlabel func(keys int, s []F, lab *[Tile * Tile]Label, table []F)
 	// inv = 1/l and lse = log(l 2^m) for 64 queries
 	finish func(m, l, inv, lse []F)
 }
@@ -40,7 +42,7 @@ func newAttnGeneric[F Float]() attnTable[F] {
 		strip: 16, gemm: attnGemm[F], transpose: attnTranspose[F], mask: attnMask[F], softmax: attnSoftmax[F], backward: attnBackward[F],
 		rescale:   func(rows, n int, f, x []F, ldx int) { attnScaleRows(rows, n, x, ldx, f, x, ldx) },
 		scaleRows: attnScaleRows[F], copyRows: attnCopyRows[F], addRows: attnAddRows[F], dots: attnDots[F],
-		finish: attnFinish[F],
+		label: attnLabel[F], unlabel: attnUnlabel[F], finish: attnFinish[F],
 	}
 }
 
@@ -104,6 +106,24 @@ func attnBackward[F Float](keys int, s, dp, lse, delta []F) {
 			p := F(math.Exp2(float64(s[c*Tile+r] - lse[r])))
 			s[c*Tile+r] = p
 			dp[c*Tile+r] = p * (dp[c*Tile+r] - delta[r])
+		}
+	}
+}
+
+func attnLabel[F Float](keys int, s []F, lab *[Tile * Tile]Label, table []F) {
+	for c := range keys {
+		row, l := (*[Tile]F)(s[c*Tile:]), (*[Tile]Label)(lab[c*Tile:])
+		for r := range row {
+			row[r] += table[int(l[r])*Tile+r]
+		}
+	}
+}
+
+func attnUnlabel[F Float](keys int, s []F, lab *[Tile * Tile]Label, table []F) {
+	for c := range keys {
+		row, l := (*[Tile]F)(s[c*Tile:]), (*[Tile]Label)(lab[c*Tile:])
+		for r := range row {
+			table[int(l[r])*Tile+r] += row[r]
 		}
 	}
 }

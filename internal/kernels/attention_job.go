@@ -23,6 +23,9 @@ type attnJob[F Float] struct {
 	plans          []*chunkPlan // of each layout
 	slots          []F          // private tiles of DK and DV: [b][h][slot][64*(D+DV)]
 	base           []int        // first slot of each head
+	// with labels
+	numLabels int
+	tables    []F // gradients of the tables by task, see taskTables
 
 	ws                          []attnSpace[F]
 	forwardTasks, backwardTasks func(phase int) int
@@ -45,6 +48,8 @@ type attnSpace[F Float] struct {
 	mask        [Tile]uint64
 	ldk, ldv    int
 
+	table, dtable []F // [labels][64 queries]: what a label adds to a score, and its gradient
+
 	// Copies of the tiles of K and V used last, tile t in slot t modulo their number. In a fused buffer the rows of a tile lie so
 	// far apart that they share few sets of the caches and many pages; neighbouring query tiles read the same key tiles.
 	kv    []F
@@ -60,8 +65,8 @@ func padded(n int) int {
 	return ((n+15)/16 | 1) * 16
 }
 
-// fit makes room for heads of d and dv channels and `cached` key tiles.
-func (w *attnSpace[F]) fit(d, dv, cached int) {
+// fit makes room for heads of d and dv channels, `cached` key tiles and so many labels.
+func (w *attnSpace[F]) fit(d, dv, cached, labels int) {
 	w.ldk, w.ldv = padded(d), padded(dv)
 	need := 2*Tile*(w.ldk+w.ldv) + (d+dv)*laneStride + 2*Tile*Tile + 5*Tile
 	if len(w.mem) < need {
@@ -83,6 +88,9 @@ func (w *attnSpace[F]) fit(d, dv, cached int) {
 	}
 	if len(w.tags) < cached {
 		w.tags = make([]int32, cached)
+	}
+	if len(w.table) < labels*Tile {
+		w.table, w.dtable = make([]F, labels*Tile), make([]F, labels*Tile)
 	}
 }
 
@@ -154,11 +162,15 @@ func (j *attnJob[F]) begin(a *Attention[F]) {
 		row := tiles / max(1, len(a.Layouts)*j.nq) // tiles of a query tile, on average
 		j.cached = max(1, min(j.nk, max(4, 2*row+2), cacheBytes/size))
 	}
+	j.numLabels = 0
+	if a.Labels != nil {
+		j.numLabels = a.Labels[0].Count
+	}
 	for len(j.ws) < Workers() {
 		j.ws = append(j.ws, attnSpace[F]{})
 	}
 	for i := range j.ws {
-		j.ws[i].fit(a.D, a.DV, j.cached)
+		j.ws[i].fit(a.D, a.DV, j.cached, j.numLabels)
 		j.ws[i].owner = -1
 	}
 }

@@ -18,15 +18,29 @@ type attnCase struct {
 	tokensQ, tokensK    int     // with an index
 	dLSE                bool
 	shared              bool // one layout for all heads
+	labels              int  // how many; 0: none
+	label               func(h, i, j int) int
+	relative            bool // label depends on j-i
+	oneTable            bool // R and Bias are shared by the heads
+	noR, noBias         bool
 	scale               float64
 	seed                uint64
 }
 
 // attnData is the values of a case, in float64.
-type attnData struct{ q, k, v, do, dl []float64 }
+type attnData struct{ q, k, v, do, dl, r, bias []float64 }
 
-// attnResult is what a computation of a case gives: o, lse, dq, dk, dv, dense [B,H,T,D].
-type attnResult struct{ o, lse, dq, dk, dv []float64 }
+// attnResult is what a computation of a case gives: o, lse, dq, dk, dv, dense [B,H,T,D], and the gradients of the tables of labels,
+// [V,H,D] and [V,H], or [V,D] and [V].
+type attnResult struct{ o, lse, dq, dk, dv, dr, db []float64 }
+
+// tables is how many heads have a table of labels of their own.
+func (c *attnCase) tables() int {
+	if c.oneTable {
+		return 1
+	}
+	return c.h
+}
 
 func (c *attnCase) tokens() (int, int) {
 	q, k := c.tq, c.tk
@@ -49,8 +63,15 @@ func (c *attnCase) data() attnData {
 		return x
 	}
 	tq, tk := c.tokens()
-	return attnData{normal(c.b * c.h * tq * c.d), normal(c.b * c.h * tk * c.d), normal(c.b * c.h * tk * c.dv),
-		normal(c.b * c.h * tq * c.dv), normal(c.b * c.h * tq)}
+	x := attnData{q: normal(c.b * c.h * tq * c.d), k: normal(c.b * c.h * tk * c.d), v: normal(c.b * c.h * tk * c.dv),
+		do: normal(c.b * c.h * tq * c.dv), dl: normal(c.b * c.h * tq)}
+	if !c.noR {
+		x.r = normal(c.labels * c.tables() * c.d)
+	}
+	if !c.noBias {
+		x.bias = normal(c.labels * c.tables())
+	}
+	return x
 }
 
 // attnReference is softmax attention by its definition, forward and backward, query by query, in the precision of F with two
@@ -65,7 +86,8 @@ func attnReference[F Float](c *attnCase, x attnData) attnResult {
 		}
 		return y
 	}
-	q, k, v, do, dl := in(x.q), in(x.k), in(x.v), in(x.do), in(x.dl)
+	q, k, v, do, dl, rt, bias := in(x.q), in(x.k), in(x.v), in(x.do), in(x.dl), in(x.r), in(x.bias)
+	dr, db := make([]F, len(rt)), make([]F, len(bias))
 	o, lse := make([]F, n*tq*c.dv), make([]F, n*tq)
 	dq, dk, dv := make([]F, len(q)), make([]F, len(k)), make([]F, len(v))
 	for bh := range n {
@@ -88,7 +110,15 @@ func attnReference[F Float](c *attnCase, x attnData) attnResult {
 				for e := range c.d {
 					s[a] += q[at*c.d+e] * k[(bh*tk+j)*c.d+e]
 				}
+				if len(rt) > 0 {
+					for e, y := range rt[(c.label(h, i, j)*c.tables()+h%c.tables())*c.d:][:c.d] {
+						s[a] += q[at*c.d+e] * y
+					}
+				}
 				s[a] *= F(c.scale)
+				if len(bias) > 0 {
+					s[a] += bias[c.label(h, i, j)*c.tables()+h%c.tables()]
+				}
 				top = max(top, s[a])
 			}
 			for a := range keys {
@@ -119,6 +149,14 @@ func attnReference[F Float](c *attnCase, x attnData) attnResult {
 				for e := range c.d {
 					dq[at*c.d+e] += ds * k[(bh*tk+j)*c.d+e]
 					dk[(bh*tk+j)*c.d+e] += ds * q[at*c.d+e]
+					if len(rt) > 0 {
+						l := (c.label(h, i, j)*c.tables()+h%c.tables())*c.d + e
+						dq[at*c.d+e] += ds * rt[l]
+						dr[l] += ds * q[at*c.d+e]
+					}
+				}
+				if len(bias) > 0 {
+					db[c.label(h, i, j)*c.tables()+h%c.tables()] += s[a] * (dp - delta)
 				}
 			}
 		}
@@ -130,7 +168,7 @@ func attnReference[F Float](c *attnCase, x attnData) attnResult {
 		}
 		return y
 	}
-	return attnResult{out(o), out(lse), out(dq), out(dk), out(dv)}
+	return attnResult{out(o), out(lse), out(dq), out(dk), out(dv), out(dr), out(db)}
 }
 
 // untouched marks what belongs to nobody.
@@ -227,6 +265,18 @@ func newAttention[F Float](t testing.TB, c *attnCase, x attnData) (*Attention[F]
 			break
 		}
 	}
+	if c.labels > 0 {
+		n := max(len(a.Layouts), b2i(!c.shared)*c.h)
+		for h := range n {
+			s, err := NewLabels(a.Layouts[min(h, len(a.Layouts)-1)], c.labels, c.relative, func(i, j int) int {
+				return c.label(h, tokenOf(c.indexQ, h, 0, c.tq, c.h, c.b, i), tokenOf(c.indexK, h, 0, c.tk, c.h, c.b, j))
+			})
+			require.NoError(t, err)
+			a.Labels = append(a.Labels, s)
+		}
+		a.R, a.DR = labelRows[F](c, x.r, c.d), labelRows[F](c, make([]float64, len(x.r)), c.d)
+		a.Bias, a.DBias = labelRows[F](c, x.bias, 1), labelRows[F](c, make([]float64, len(x.bias)), 1)
+	}
 	var grads []Rows[F]
 	if tq == tk { // one buffer, as a fused projection writes it
 		in := fused[F](c.b, c.h, tq, []int{c.d, c.d, c.dv}, [][]float64{x.q, x.k, x.v})
@@ -241,6 +291,21 @@ func newAttention[F Float](t testing.TB, c *attnCase, x attnData) (*Attention[F]
 	a.O = fused[F](c.b, c.h, tq, []int{c.dv}, [][]float64{nil})[0]
 	do := fused[F](c.b, c.h, tq, []int{c.dv}, [][]float64{x.do})[0]
 	return a, do, grads[0], grads[1], grads[2]
+}
+
+// labelRows is a table of labels.
+func labelRows[F Float](c *attnCase, x []float64, n int) Rows[F] {
+	if len(x) == 0 {
+		return Rows[F]{}
+	}
+	r := Rows[F]{Data: make([]F, len(x)), Row: c.tables() * n, Head: n}
+	for i, v := range x {
+		r.Data[i] = F(v)
+	}
+	if c.oneTable {
+		r.Head = 0
+	}
+	return r
 }
 
 // attnRun computes a case with the kernels, and sees that nothing was written beside the results.
@@ -268,7 +333,15 @@ func attnRun[F Float](t testing.TB, c *attnCase, x attnData) attnResult {
 		lse[i] = float64(v)
 	}
 	return attnResult{attnDense(&a.O, c.b, c.h, tq, c.dv), lse, attnDense(&dq, c.b, c.h, tq, c.d),
-		attnDense(&dk, c.b, c.h, tk, c.d), attnDense(&dv, c.b, c.h, tk, c.dv)}
+		attnDense(&dk, c.b, c.h, tk, c.d), attnDense(&dv, c.b, c.h, tk, c.dv), asFloat64(a.DR.Data), asFloat64(a.DBias.Data)}
+}
+
+func asFloat64[F Float](x []F) []float64 {
+	y := make([]float64, len(x))
+	for i, v := range x {
+		y[i] = float64(v)
+	}
+	return y
 }
 
 // attnWorst is the largest difference of two results, and whether NaN and -Inf stand in the same places.
@@ -288,8 +361,8 @@ func attnWorst(x, y []float64) float64 {
 
 // requireClose demands of each part of got at most `slack` times the error that plain float32 makes, where that is not tiny.
 func requireClose(t testing.TB, want, naive, got attnResult, slack, tiny float64) {
-	parts := func(r attnResult) [][]float64 { return [][]float64{r.o, r.lse, r.dq, r.dk, r.dv} }
-	for i, name := range []string{"o", "lse", "dq", "dk", "dv"} {
+	parts := func(r attnResult) [][]float64 { return [][]float64{r.o, r.lse, r.dq, r.dk, r.dv, r.dr, r.db} }
+	for i, name := range []string{"o", "lse", "dq", "dk", "dv", "dr", "db"} {
 		w := parts(want)[i]
 		e, bar := attnWorst(parts(got)[i], w), max(tiny, slack*attnWorst(parts(naive)[i], w))
 		require.LessOrEqual(t, e, bar, name)

@@ -74,6 +74,7 @@ func (k attnAsm) kernels() attnKernels {
 		backward: func(keys int, s, dp, lse, delta []float32) {
 			k.backward(keys, &s[0], &dp[0], &lse[0], &delta[0])
 		},
+		label: attnLabel[float32], unlabel: attnUnlabel[float32],
 		finish:  func(m, l, inv, lse []float32) { k.finish(&m[0], &l[0], &inv[0], &lse[0]) },
 		rescale: func(rows, n int, f, x []float32, ldx int) { k.rescale(rows, n, &f[0], &x[0], ldx) },
 		scaleRows: func(rows, n int, x []float32, ldx int, f, y []float32, ldy int) {

@@ -85,6 +85,16 @@ func attnCases() map[string]attnCase {
 		"some tokens": {b: 1, h: 20, tq: 70, tk: 65, d: 16, dv: 16, tokensQ: 131, tokensK: 131, dLSE: true,
 			sees:   func(_, _, i, j int) bool { return i%2 == 0 && i < 140 && j >= 131-65 },
 			indexQ: evenTokens(70, 131), indexK: lastTokens(65, 131)},
+		"labels of distance": {b: 2, h: 3, tq: 257, tk: 257, d: 24, dv: 16, sees: seesBand, dLSE: true, labels: 19, relative: true,
+			label: func(_, i, j int) int { return max(-9, min(9, j-i)) + 9 }},
+		"labels of heads": {b: 1, h: 2, tq: 131, tk: 131, d: 16, dv: 24, sees: seesSome, labels: 5, oneTable: true,
+			label: func(h, i, j int) int { return (i/7 + h + j/5) % 5 }},
+		"a bias": {b: 2, h: 9, tq: 70, tk: 65, d: 8, dv: 8, sees: seesAll, shared: true, labels: 300, noR: true, relative: true,
+			label: func(_, i, j int) int { return j - i + 150 }},
+		"labels, permuted": {b: 2, h: 2, tq: 131, tk: 131, d: 16, dv: 16, sees: seesBand, dLSE: true, indexQ: perm(131, 7), indexK: perm(131, 7),
+			labels: 11, noBias: true, label: func(h, i, j int) int { return (i + 3*j + h) % 11 }},
+		"labels, lens, any": {b: 4, h: 2, tq: 131, tk: 131, d: 7, dv: 5, sees: seesFar, dLSE: true, lensQ: []int32{131, 0, 67, 1},
+			lensK: []int32{65, 131, 1, 0}, labels: 4, oneTable: true, label: func(_, i, j int) int { return b2i(i < 2) + 2*b2i(j == 5) }},
 	}
 }
 
@@ -118,7 +128,7 @@ func TestAttention(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			requireClose(t, want, want, attnRun[float64](t, &c, x), 1, 2e-13*float64(c.d))
 			eachAttnSet(t, func(t *testing.T) {
-				requireClose(t, want, naive, attnRun[float32](t, &c, x), 2, 1.2e-6)
+				requireClose(t, want, naive, attnRun[float32](t, &c, x), 2, 1.2e-6*float64(1+b2i(c.labels > 0)))
 			})
 		})
 	}
@@ -150,8 +160,8 @@ func TestAttentionFiniteDifferences(t *testing.T) {
 			}
 			got := attnRun[float64](t, &c, x)
 			rng := rand.New(rand.NewPCG(1, 2))
-			for i, g := range [][]float64{got.dq, got.dk, got.dv} {
-				v := [][]float64{x.q, x.k, x.v}[i]
+			for i, g := range [][]float64{got.dq, got.dk, got.dv, got.dr, got.db} {
+				v := [][]float64{x.q, x.k, x.v, x.r, x.bias}[i]
 				for range min(len(v), 4) {
 					const h = 1e-5
 					at := rng.IntN(len(v))
@@ -192,7 +202,7 @@ func TestAttentionDeterminism(t *testing.T) {
 	defer func() { workerLimit = limit; runtime.GOMAXPROCS(procs) }()
 	workerLimit = 8
 	all := attnCases()
-	for _, name := range []string{"global", "causal", "many", "permuted", "lens"} {
+	for _, name := range []string{"global", "causal", "many", "permuted", "lens", "labels of distance", "a bias"} {
 		c := all[name]
 		c.scale, c.seed = 0.2, 9
 		x := c.data()

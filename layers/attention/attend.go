@@ -34,6 +34,12 @@ type Config struct {
 	// IndexQ and IndexK, int32 [R], [B,R] or [B,H,R], lay the pattern out over other coordinates than positions: its row or
 	// column r is token Index[r] (none if negative). Nil: row r is token r.
 	IndexQ, IndexK *Node
+
+	// Labels make the score of a pair s·(q·k + q·r[λ]) + b[λ], with λ its label. LabelKeys, [V,D] (the same for all heads) or
+	// [V,H·D], holds r; LabelBias, [V,H] or [V], holds b; either may be nil, and both get gradients.
+	Labels    Labels
+	LabelKeys *Node
+	LabelBias *Node
 }
 
 // Attend adds softmax attention on the keys that the pattern lets each query read:
@@ -56,7 +62,7 @@ func add(b *layers.Builder, c Config, in ...*Node) (o, lse *Node) {
 	if b.Err() != nil {
 		return nil, nil
 	}
-	op := &attend{pattern: c.Pattern, heads: c.Heads, fused: len(in) == 1, lensQ: -1, lensK: -1, indexQ: -1, indexK: -1}
+	op := &attend{pattern: c.Pattern, heads: c.Heads, fused: len(in) == 1, lensQ: -1, lensK: -1, indexQ: -1, indexK: -1, labels: c.Labels}
 	if op.pattern == nil {
 		op.pattern = Full{}
 	}
@@ -83,6 +89,7 @@ func add(b *layers.Builder, c Config, in ...*Node) (o, lse *Node) {
 		op.lensQ = op.lensK
 	}
 	op.indexQ, op.indexK = place(c.IndexQ), place(c.IndexK)
+	op.labelKeys, op.labelBias = place(c.LabelKeys), place(c.LabelBias)
 	types := make([]engine.Type, len(in))
 	for i, n := range in {
 		types[i] = engine.TypeOf(n)
@@ -94,7 +101,12 @@ func add(b *layers.Builder, c Config, in ...*Node) (o, lse *Node) {
 	if op.scale == 0 {
 		op.scale = 1 / math.Sqrt(float64(op.d))
 	}
-	if err := op.compile(); err != nil {
+	err := op.compile()
+	if err == nil && op.labels != nil {
+		op.labelText = op.labels.String()
+		op.labelled, err = compiled.labels(op.pattern, op.text, op.rq, op.rk, op.order != nil, op.labels, op.labelText)
+	}
+	if err != nil {
 		return b.Fail(fmt.Errorf("attention: %w", err)), nil
 	}
 	packed := b.Op(op, in...)
@@ -113,11 +125,16 @@ type attend struct {
 	scale   float64
 	fused   bool
 
-	lensQ, lensK, indexQ, indexK int // places among the inputs, -1: none
+	labels Labels
+
+	labelText                    string // of the labels
+	lensQ, lensK, indexQ, indexK int    // places among the inputs, -1: none
+	labelKeys, labelBias         int
 
 	b, tq, tk, d, dv int // tokens and head sizes
 	rq, rk           int // rows and columns of the layouts
 	layouts          []*kernels.Layout
+	labelled         []*kernels.Labels
 	order            []int32 // row to token, where the pattern is compiled in another order; nil: as it is
 }
 
@@ -182,7 +199,10 @@ func (o *attend) size(in []engine.Type) error {
 	if o.rq, err = o.rows(in, o.indexQ, o.tq); err == nil {
 		o.rk, err = o.rows(in, o.indexK, o.tk)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return o.sizeLabels(in)
 }
 
 // rows is how many rows an index gives the layouts.
@@ -288,21 +308,30 @@ func (o *attend) Diff(in Nodes, out, dout *Node) (Nodes, error) {
 		return nil, err
 	}
 	ds := make(Nodes, len(in))
-	if o.fused {
+	if o.fused && o.labels == nil {
 		ds[0] = g
 		return ds, nil
 	}
 	at := 0
-	for i, n := range in[:3] {
-		if ds[i], err = engine.View(g, at, n.Shape()...); err != nil {
+	for _, i := range o.differentiated() {
+		if ds[i], err = engine.View(g, at, in[i].Shape()...); err != nil {
 			return nil, err
 		}
-		at += n.Shape().TotalSize()
+		at += in[i].Shape().TotalSize()
 	}
 	return ds, nil
 }
 
-// attendGrad computes the gradients of q, k and v: side by side in one tensor if the inputs are, else one after the other.
+// differentiated are the inputs with gradients, in the order in which attendGrad has them.
+func (o *attend) differentiated() []int {
+	if o.fused {
+		return append([]int{0}, o.tables()...)
+	}
+	return append([]int{0, 1, 2}, o.tables()...)
+}
+
+// attendGrad computes the gradients of q, k and v: side by side in one tensor if the inputs are, else one after the other; those
+// of the tables of labels behind them.
 // Inputs: those of attend, its result, the gradient of o, that of lse if there is one.
 type attendGrad struct {
 	of     *attend
@@ -319,10 +348,13 @@ func (o attendGrad) Infer(in []engine.Type) (engine.Type, error) {
 	if in[o.inputs+1].Size() != o.of.sizeO() || o.lse && in[o.inputs+2].Size() != o.of.sizeLSE() {
 		return engine.Type{}, fmt.Errorf("gradients %v do not fit", in[o.inputs+1:])
 	}
-	if o.of.fused {
+	if o.of.fused && o.of.labels == nil {
 		return in[0], nil
 	}
-	n := in[0].Size() + in[1].Size() + in[2].Size()
+	n := 0
+	for _, i := range o.of.differentiated() {
+		n += in[i].Size()
+	}
 	return engine.Type{Dtype: in[0].Dtype, Shape: tensor.Shape{n}}, nil
 }
 

@@ -37,11 +37,51 @@ var scenes = map[string]scene{
 	"from the end, apart": {pattern: "heads(full; global(-2,0))", b: 3, tq: 17, tk: 17, heads: 2, d: 3, dv: 5, lens: []int32{5, 17, 2}},
 	"index": {pattern: "causal(band(3,0))", b: 2, tq: 7, tk: 7, heads: 2, d: 5, dv: 3, indexQ: []int32{6, 4, 2, 0, 1, 3, 5},
 		indexK: []int32{6, 4, 2, 0, 1, 3, 5}, indexShape: []int{7}, wantLSE: true},
+	"labels": {pattern: "causal(band(90,0))", b: 2, tq: 197, heads: 2, d: 5, fused: true, labels: Clipped{7}, keys: []int{15, 5}, bias: []int{15, 2},
+		lens: []int32{197, 101}},
+	"labels apart": {pattern: "heads(full; band(2,3))", b: 2, tq: 17, tk: 17, heads: 2, d: 3, dv: 5, labels: byHead{2}, keys: []int{3, 6}, scale: 0.7},
+	"a bias, cross": {pattern: "full", b: 2, tq: 11, tk: 70, heads: 2, d: 5, dv: 3, cross: true, lens: []int32{70, 9}, labels: Clipped{20},
+		bias: []int{41}},
+	"labels by head": {pattern: "band(40,40)", b: 1, tq: 131, tk: 131, heads: 3, d: 8, dv: 8, flat: true, labels: byHead{3}, keys: []int{3, 8},
+		bias: []int{3, 3}},
+	"labels from the end": {pattern: "band(1,1) + global(-1)", b: 4, tq: 23, heads: 2, d: 5, fused: true, lens: []int32{23, 11, 1, 0},
+		labels: fromEnd{}, keys: []int{2, 10}, bias: []int{2, 2}},
+	"labels, gathered": {pattern: "causal(dilated(70,0,10))", b: 2, tq: 641, heads: 2, d: 3, fused: true, lens: []int32{641, 411},
+		labels: Clipped{30}, keys: []int{61, 3}, bias: []int{61, 2}},
+	"labels, index": {pattern: "causal(band(3,0))", b: 2, tq: 7, tk: 7, heads: 2, d: 5, dv: 3, indexQ: []int32{6, 4, 2, 0, 1, 3, 5},
+		indexK: []int32{6, 4, 2, 0, 1, 3, 5}, indexShape: []int{7}, labels: Clipped{2}, keys: []int{5, 5}, bias: []int{5, 2}, wantLSE: true},
 	"index by head": {pattern: "blocks(3)", b: 1, tq: 5, tk: 5, heads: 2, d: 3, dv: 3, indexQ: []int32{4, 3, 2, 1, 0, 1, -1, 3, 0, 2},
 		indexK: []int32{4, 3, 2, 1, 0, 1, -1, 3, 0, 2}, indexShape: []int{1, 2, 5}, lens: []int32{4}},
 	"merged": {pattern: "causal(band(6,0) + global(1))", b: 2, tq: 13, tk: 13, heads: 2, d: 3, dv: 5, wantLSE: true, first: "causal(blocks(4))"},
 	"merged, lengths": {pattern: "band(6,3)", b: 2, tq: 13, tk: 13, heads: 2, d: 3, dv: 5, lens: []int32{11, 7},
 		first: "blocks(2) & global(2,3,5,8)"},
+}
+
+// byHead labels that tell heads apart.
+type byHead struct{ heads int }
+
+func (l byHead) String() string           { return fmt.Sprintf("by head(%d)", l.heads) }
+func (l byHead) Heads() int               { return l.heads }
+func (byHead) Count() int                 { return 3 }
+func (l byHead) Label(h, i, j, _ int) int { return (i*(h+1) + j/5) % 3 }
+
+// wrongLabels are more than they say.
+type wrongLabels struct{ Clipped }
+
+func (wrongLabels) Count() int { return 1 }
+
+func (wrongLabels) Label(_, _, _, _ int) int { return 2 }
+
+// fromEnd labels pairs by whether one of them is the last.
+type fromEnd struct{}
+
+func (fromEnd) String() string { return "from end" }
+func (fromEnd) Count() int     { return 2 }
+func (fromEnd) Label(_, i, j, n int) int {
+	if i == n-1 || j == n-1 {
+		return 1
+	}
+	return 0
 }
 
 func TestAttendAgainstDefinition(t *testing.T) {
@@ -186,7 +226,7 @@ func TestGradientsByFiniteDifferences(t *testing.T) {
 }
 
 func TestNoAllocation(t *testing.T) {
-	for _, name := range []string{"fused", "dilated by head, gathered", "from the end", "full"} {
+	for _, name := range []string{"fused", "dilated by head, gathered", "from the end", "full", "labels from the end"} {
 		s := scenes[name]
 		g := s.build(t, tensor.Float32)
 		ds, err := engine.VJP(Nodes{g.cost}, Nodes{engine.Fill(g.b.Graph(), engine.TypeOf(g.cost), 1)}, g.in, nil)
@@ -224,6 +264,24 @@ func TestAttendErrors(t *testing.T) {
 			AttendQKV(b, Config{Heads: 2}, in(1, 3, 10))
 		},
 		"0 heads": func(b *layers.Builder, in func(...int) *Node) { AttendQKV(b, Config{}, in(1, 3, 12)) },
+		"LabelKeys or LabelBias without Labels": func(b *layers.Builder, in func(...int) *Node) {
+			AttendQKV(b, Config{Heads: 2, LabelBias: in(3, 2)}, in(1, 3, 12))
+		},
+		"labels clipped(1) without LabelKeys and LabelBias": func(b *layers.Builder, in func(...int) *Node) {
+			AttendQKV(b, Config{Heads: 2, Labels: Clipped{1}}, in(1, 3, 12))
+		},
+		"want [V,D] or [V,H·D] with V = 3, H = 2, D = 2": func(b *layers.Builder, in func(...int) *Node) {
+			AttendQKV(b, Config{Heads: 2, Labels: Clipped{1}, LabelKeys: in(3, 3)}, in(1, 3, 12))
+		},
+		"want [V,H] or [V] with V = 3, H = 2": func(b *layers.Builder, in func(...int) *Node) {
+			AttendQKV(b, Config{Heads: 2, Labels: Clipped{1}, LabelBias: in(2, 3)}, in(1, 3, 12))
+		},
+		"labels by head(3) are of 3 heads, the layer has 2": func(b *layers.Builder, in func(...int) *Node) {
+			AttendQKV(b, Config{Heads: 2, Labels: byHead{3}, LabelBias: in(3)}, in(1, 3, 12))
+		},
+		"the label of pair (0,0) is 2, not of 0 to 0": func(b *layers.Builder, in func(...int) *Node) {
+			AttendQKV(b, Config{Heads: 2, Labels: wrongLabels{}, LabelBias: in(1)}, in(1, 3, 12))
+		},
 		"describes 3 heads, the layer has 2": func(b *layers.Builder, in func(...int) *Node) {
 			p, _ := Parse("heads(full; full; full)")
 			AttendQKV(b, Config{Pattern: p, Heads: 2}, in(1, 3, 12))

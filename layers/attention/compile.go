@@ -32,8 +32,9 @@ type layoutKey struct {
 }
 
 type layoutEntry struct {
-	layouts []*kernels.Layout
-	used    uint64
+	layouts  []*kernels.Layout
+	labelled map[string][]*kernels.Labels // by String of the labels
+	used     uint64
 }
 
 type layoutCache struct {
@@ -44,13 +45,49 @@ type layoutCache struct {
 
 // get returns the layouts of a pattern, text being its String, in the order of residues if permuted.
 func (c *layoutCache) get(p Pattern, text string, nq, nk int, permuted bool) ([]*kernels.Layout, error) {
-	key := layoutKey{text, nq, nk, permuted}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	e, err := c.entry(p, text, nq, nk, permuted)
+	if err != nil {
+		return nil, err
+	}
+	return e.layouts, nil
+}
+
+// labels returns the labels of the layouts that get returns, name being their String.
+func (c *layoutCache) labels(p Pattern, text string, nq, nk int, permuted bool, labels Labels, name string) ([]*kernels.Labels, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, err := c.entry(p, text, nq, nk, permuted)
+	if err != nil {
+		return nil, err
+	}
+	if l := e.labelled[name]; l != nil {
+		return l, nil
+	}
+	l, err := compileLabels(labels, e.layouts, func(h int) []int32 {
+		if !permuted {
+			return nil
+		}
+		return residueOrder(gapOf(p, min(h, p.Heads()-1)), nq)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if e.labelled == nil {
+		e.labelled = map[string][]*kernels.Labels{}
+	}
+	e.labelled[name] = l
+	return l, nil
+}
+
+// entry is called with mu held.
+func (c *layoutCache) entry(p Pattern, text string, nq, nk int, permuted bool) (*layoutEntry, error) {
+	key := layoutKey{text, nq, nk, permuted}
 	c.clock++
 	if e := c.entries[key]; e != nil {
 		e.used = c.clock
-		return e.layouts, nil
+		return e, nil
 	}
 	e := &layoutEntry{used: c.clock}
 	for h := range p.Heads() {
@@ -75,7 +112,7 @@ func (c *layoutCache) get(p Pattern, text string, nq, nk int, permuted bool) ([]
 		delete(c.entries, oldest)
 	}
 	c.entries[key] = e
-	return e.layouts, nil
+	return e, nil
 }
 
 // gapOf returns the gap of a head that is nothing but a dilated window (cut to causal or not) or a

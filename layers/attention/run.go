@@ -106,6 +106,7 @@ func prepare[F kernels.Float](o *attend, c *call[F], packed []F, in []engine.Val
 	if a.LensQ, err = lengths(o.lensQ, o.tq, in); err == nil {
 		a.LensK, err = lengths(o.lensK, o.tk, in)
 	}
+	setLabels(o, a, in)
 	return err
 }
 
@@ -155,13 +156,15 @@ func backward[F kernels.Float](o *attendGrad, out engine.Value, in []engine.Valu
 		c.dLSE = engine.Floats[F](in[o.inputs+2])
 	}
 	d := engine.Floats[F](out)
+	behind := in[0].Size()
 	if of.fused {
 		c.dQ, c.dK, c.dV = split(of, d, nil, nil)
 	} else {
-		nq := of.b * of.tq * of.heads * of.d
-		nk := of.b * of.tk * of.heads * of.d
+		nq, nk := behind, in[1].Size()
 		c.dQ, c.dK, c.dV = split(of, d, d[nq:], d[nq+nk:])
+		behind += nk + in[2].Size()
 	}
+	setLabelGrads(of, &c.a, d[behind:], in)
 	if !of.byExample() {
 		return c.a.Backward(c.dO, c.dLSE, c.dQ, c.dK, c.dV)
 	}
@@ -205,7 +208,9 @@ func example[F kernels.Float](o *attend, b int, whole *kernels.Attention[F], c *
 	a.Q, a.K, a.V, a.O = at(whole.Q, b), at(whole.K, b), at(whole.V, b), at(whole.O, b)
 	a.LSE = whole.LSE[b*o.heads*o.tq:]
 	var err error
-	a.Layouts, err = compiled.get(o.pattern, o.text, a.TQ, a.TK, false)
+	if a.Layouts, err = compiled.get(o.pattern, o.text, a.TQ, a.TK, false); err == nil && o.labels != nil {
+		a.Labels, err = compiled.labels(o.pattern, o.text, a.TQ, a.TK, false, o.labels, o.labelText)
+	}
 	return err
 }
 

@@ -25,6 +25,9 @@ type scene struct {
 	scale          float64
 	wantLSE        bool // lse is part of the cost
 
+	labels     Labels // of pairs
+	keys, bias []int  // shapes of their tables; nil: none
+
 	first string // what a first part reads; a second one reads the rest of pattern, and both are merged
 }
 
@@ -56,7 +59,7 @@ func (w without) NNZ(h, n int) int64 { return countRows(w, h, n) }
 // graph is a scene built; cost is a weighted sum of its results.
 type graph struct {
 	b            *layers.Builder
-	in           Nodes // q, k, v or qkv
+	in           Nodes // q, k, v or qkv, then the tables of labels
 	o, lse, cost *Node
 }
 
@@ -80,6 +83,13 @@ func (s scene) build(t require.TestingT, dtype tensor.Dtype) graph {
 	c := Config{Pattern: p, Heads: s.heads, Scale: s.scale, Cross: s.cross, Lens: ints("lens", s.lens, s.b), LensQ: ints("lens_q", s.lensQ, s.b),
 		IndexQ: ints("index_q", s.indexQ, s.indexShape...), IndexK: ints("index_k", s.indexK, s.indexShape...)}
 	g := graph{b: b}
+	c.Labels = s.labels
+	if s.keys != nil {
+		c.LabelKeys = input("label keys", s.keys...)
+	}
+	if s.bias != nil {
+		c.LabelBias = input("label bias", s.bias...)
+	}
 	switch {
 	case s.fused:
 		g.in = Nodes{input("qkv", s.b, s.tq, 3*s.heads*s.d)}
@@ -90,6 +100,11 @@ func (s scene) build(t require.TestingT, dtype tensor.Dtype) graph {
 	default:
 		g.in = Nodes{input("q", s.b, s.tq, s.heads, s.d), input("k", s.b, s.tk, s.heads, s.d), input("v", s.b, s.tk, s.heads, s.dv)}
 		g.o, g.lse = Attend(b, c, g.in[0], g.in[1], g.in[2])
+	}
+	for _, n := range []*Node{c.LabelKeys, c.LabelBias} {
+		if n != nil {
+			g.in = append(g.in, n)
+		}
 	}
 	if s.first != "" {
 		first, err := Parse(s.first)
@@ -203,6 +218,23 @@ func (s scene) oracle(t require.TestingT) results {
 	for _, n := range sizes {
 		r.grads = append(r.grads, make([]float64, n))
 	}
+	var dKeys, dBias []float64
+	if s.keys != nil {
+		dKeys = make([]float64, tensor.Shape(s.keys).TotalSize())
+		r.grads = append(r.grads, dKeys)
+	}
+	if s.bias != nil {
+		dBias = make([]float64, tensor.Shape(s.bias).TotalSize())
+		r.grads = append(r.grads, dBias)
+	}
+	// table returns where a table of this shape and so many numbers a head has what a head reads for a label.
+	table := func(shape []int, size, label, h int) int {
+		row := tensor.Shape(shape).TotalSize() / s.labels.Count()
+		if row == size {
+			h = 0
+		}
+		return label*row + h*size
+	}
 	addGrad := func(which int, f func(b, i, h, c int) (string, int), b, i, h, c int, x float64) {
 		_, n := f(b, i, h, c)
 		if s.fused {
@@ -256,12 +288,15 @@ func (s scene) oracle(t require.TestingT) results {
 				if i >= lq {
 					continue
 				}
-				var keys []int
+				var keys, label []int
 				for _, ri := range place(s.indexQ, s.tq, i) {
 					for j := range lk {
 						for _, rj := range place(s.indexK, tk, j) {
 							if p.Sees(ph, ri, rj, n) {
 								keys = append(keys, j)
+								if s.labels != nil {
+									label = append(label, s.labels.Label(min(h, labelHeads(s.labels)-1), ri, rj, n))
+								}
 							}
 						}
 					}
@@ -273,6 +308,12 @@ func (s scene) oracle(t require.TestingT) results {
 				for x, j := range keys {
 					for c := range s.d {
 						scores[x] += scale * at(q, b, i, h, c) * at(k, b, j, h, c)
+						if s.keys != nil {
+							scores[x] += scale * at(q, b, i, h, c) * 2 * noise("label keys", table(s.keys, s.d, label[x], h)+c)
+						}
+					}
+					if s.bias != nil {
+						scores[x] += 2 * noise("label bias", table(s.bias, 1, label[x], h))
 					}
 					top = max(top, scores[x])
 				}
@@ -305,6 +346,14 @@ func (s scene) oracle(t require.TestingT) results {
 					for c := range s.d {
 						addGrad(0, q, b, i, h, c, ds*at(k, b, j, h, c))
 						addGrad(1, k, b, j, h, c, ds*at(q, b, i, h, c))
+						if s.keys != nil {
+							t := table(s.keys, s.d, label[x], h) + c
+							addGrad(0, q, b, i, h, c, ds*2*noise("label keys", t))
+							dKeys[t] += ds * at(q, b, i, h, c)
+						}
+					}
+					if s.bias != nil {
+						dBias[table(s.bias, 1, label[x], h)] += ds / scale
 					}
 				}
 			}
