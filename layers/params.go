@@ -24,6 +24,7 @@ type Params struct {
 	dtype tensor.Dtype
 	list  []*Param
 	names map[string]*Param
+	ints  []*Ints
 }
 
 // NewParams returns an empty set for tensor.Float32 or tensor.Float64.

@@ -84,6 +84,12 @@ func Weights(m Model, file *checkpoints.Safetensors, dtype tensor.Dtype) (*layer
 	var faults WeightsError
 	found := map[string]bool{}
 	for _, name := range file.Names() {
+		if t, ok := tableOf(params, name); ok {
+			if err := readTable(params, t, file, name); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		p, ok := params.Get(name)
 		if !ok {
 			p, ok = params.Get(basePrefix + name)
@@ -143,7 +149,28 @@ func Tensors(p *layers.Params) []checkpoints.Tensor {
 	for _, q := range p.All() {
 		all = append(all, Tensor(q.Name, q.Value))
 	}
+	for _, t := range p.AllInts() {
+		all = append(all, checkpoints.Tensor{Name: t.Name, Shape: t.Shape, Data: t.Values})
+	}
 	return all
+}
+
+// tableOf is the table of whole numbers that a tensor of a file is.
+func tableOf(p *layers.Params, name string) (*layers.Ints, bool) {
+	if t, ok := p.Ints(name); ok {
+		return t, true
+	}
+	return p.Ints(basePrefix + name)
+}
+
+// readTable puts a tensor of a file in the place of a table. What the numbers may be is for the layer to judge that reads them.
+func readTable(p *layers.Params, t *layers.Ints, file *checkpoints.Safetensors, name string) error {
+	info, _ := file.Info(name)
+	values, err := file.Int32s(name)
+	if err != nil {
+		return err
+	}
+	return p.SetInts(t.Name, info.Shape, values)
 }
 
 // Tensor is a value as a file holds it, without a copy.

@@ -14,12 +14,15 @@ import (
 
 // loadTensor puts a tensor of a checkpoint into the parameters.
 func loadTensor(p *layers.Params, t checkpoints.Tensor) error {
+	if table, ok := t.Data.([]int32); ok {
+		return p.SetInts(t.Name, t.Shape, table)
+	}
 	return p.Load(t.Name, tensor.New(tensor.WithShape(t.Shape...), tensor.WithBacking(t.Data)))
 }
 
 // restore takes the step and the moments of a checkpoint. Weights and moments must be exactly those of the model.
 func (t *Trainer) restore(snap *checkpoints.Snapshot) error {
-	if have, want := t.Params.Len(), len(snap.Model); have != want {
+	if have, want := t.Params.Len()+len(t.Params.AllInts()), len(snap.Model); have != want {
 		return fmt.Errorf("the model has %d weights, the checkpoint %d", have, want)
 	}
 	saved := map[string]checkpoints.Tensor{}

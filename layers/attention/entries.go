@@ -27,12 +27,15 @@ type Layer struct {
 	Index   int // among the layers, from 0
 	Heads   int
 	Decoder bool
+
+	Positions int // longest sequence, for which draws are stored with the weights; 0: they are not
 }
 
 // entries are the types there are.
 var entries = map[string]func() fields{
 	"full":           func() fields { return &fullEntry{} },
 	"band":           func() fields { return &bandEntry{} },
+	"big_bird":       func() fields { return &bigBirdEntry{} },
 	"dilated":        func() fields { return &dilatedEntry{} },
 	"blocks":         func() fields { return &blocksEntry{} },
 	"cross_block":    func() fields { return &crossEntry{} },
@@ -116,7 +119,8 @@ func (e Entry) Pattern(heads int, decoder bool) (Pattern, error) {
 }
 
 // In is what a layer reads; in a decoder it is cut to earlier keys. Every head of every layer has random keys of its own. The zero
-// Entry is full. Errors: the entry is made for another number of heads, or has other nodes than tokens.
+// Entry is full. Errors: the entry is made for another number of heads, or has nodes besides the tokens that no model of ours has:
+// behind them, or before them in a decoder. How many stand before them says Front.
 func (e Entry) In(at Layer) (Pattern, error) {
 	p := Pattern(Full{})
 	if e.fields != nil {
@@ -133,8 +137,8 @@ func (e Entry) In(at Layer) (Pattern, error) {
 			return nil, err
 		}
 	}
-	if (spaceOf(p) != space{}) {
-		return nil, fmt.Errorf("%s has other nodes than tokens, which this model does not; only families of their own have them", p)
+	if spaceOf(p).tree {
+		return nil, fmt.Errorf("%s has nodes behind the tokens, which this model does not; bp_transformer has them", p)
 	}
 	p = ownDraws(p, at.Index, at.each())
 	if at.Decoder {
@@ -324,7 +328,7 @@ func (e *headsEntry) pattern(at Layer) (Pattern, error) {
 	}
 	var parts []Pattern
 	for k, part := range e.Parts {
-		p, err := part.Attention.fields.pattern(Layer{at.Index, *part.Heads, at.Decoder})
+		p, err := part.Attention.fields.pattern(Layer{at.Index, *part.Heads, at.Decoder, at.Positions})
 		if err == nil {
 			err = CheckHeads(p, *part.Heads)
 		}

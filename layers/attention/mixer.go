@@ -81,5 +81,8 @@ func (e Entry) Mixer(at Layer) (Mixer, error) {
 	if err != nil {
 		return nil, err
 	}
+	if d := newDrawn(p, at); d != nil {
+		return d, nil
+	}
 	return Plain{p}, nil
 }

@@ -257,7 +257,7 @@ func TestParseForms(t *testing.T) {
 func TestParseErrors(t *testing.T) {
 	for in, want := range map[string]string{
 		"":                                       `pattern "", column 1: a pattern is missing before the end`,
-		"bnad(1,2)":                              `column 1: there is no pattern "bnad"; did you mean "band"? (there are band, bernoulli, beyond, blocks, bp-tree, causal, column,`,
+		"bnad(1,2)":                              `column 1: there is no pattern "bnad"; did you mean "band"? (there are band, bernoulli, beyond, big-bird, big-bird-window, blocks, bp-tree, causal, column,`,
 		"full + routing(3)":                      `column 8: there is no pattern "routing"; there are band, bernoulli, beyond, blocks,`,
 		"causal(band(1,1) + external(3))":        `column 1: band(1,1) + external(3) cannot be causal: external nodes read every token`,
 		"causal(star)":                           `column 1: star cannot be causal`,
