@@ -18,9 +18,10 @@ func patternCommand(a *app) *cobra.Command {
 	var (
 		length int
 		out    string
+		table  bool
 	)
 	c := &cobra.Command{
-		Use:   "pattern SPEC",
+		Use:   "pattern [SPEC]",
 		Short: "Statistics and picture of an attention pattern",
 		Long: `Pattern says which keys the queries of an attention pattern read: how many, how densely, how many layers it takes until every position
 has reached every other, whether the graph is strongly connected, and its spectral gap.
@@ -30,18 +31,30 @@ SPEC is an expression of these (docs/patterns.md has a picture of each):
   blocks(size[,overlap])  shifted-blocks(size,shift)  window-blocks(size,count)
   random(r,seed)  random-blocks(size,r,seed)  bernoulli(numerator,denominator,seed)
   strided(stride)  fixed(stride,columns)  summary(stride,columns[,group])
-  star  bp-tree(k)  row(h,w)  column(h,w)  image1d(query,memory)  image2d(h,w,qh,qw,mh,mw)
+  star  bp-tree(k)  cross-blocks(size)  row(h,w)  column(h,w)  image1d(query,memory)  image2d(h,w,qh,qw,mh,mw)
   a + b is the union, a & b the intersection, causal(a) drops later keys, heads(a; b; ...) gives one pattern for each head,
-  beyond(a; random(r,seed)) is the union where the draw takes none of the keys of a.`,
+  beyond(a; random(r,seed)) is the union where the draw takes none of the keys of a.
+
+With --table it counts instead how attention compares with other kinds of layers: work, sequential steps, longest path.`,
 		Example: examples(
 			"pattern 'causal(band(255,0))' --length 4096", "the default model's layer",
 			"pattern 'band(4,4) + global(0)' --length 64 --out p.png", "a picture",
-			"pattern 'causal(dilated(8,0,4))' --length 1024 --out m.safetensors", "the mask, uint8 [heads, nodes, nodes]"),
-		Args: exactly(1, "the pattern, such as 'causal(band(255,0))'"),
+			"pattern 'causal(dilated(8,0,4))' --length 1024 --out m.safetensors", "the mask, uint8 [heads, nodes, nodes]",
+			"pattern --table", "self-attention beside recurrent, convolutional and fully connected layers"),
+		Args: func(c *cobra.Command, args []string) error {
+			if table {
+				return exactly(0, "no pattern with --table")(c, args)
+			}
+			return exactly(1, "the pattern, such as 'causal(band(255,0))'")(c, args)
+		},
 	}
 	c.Flags().IntVar(&length, "length", 1024, "tokens of the sequence; for an image, its positions unless given")
 	c.Flags().StringVar(&out, "out", "", "draw it (.png, .svg) or write its mask (.safetensors)")
+	c.Flags().BoolVar(&table, "table", false, "compare self-attention with other kinds of layers, counted on their graphs")
 	return command(c, func(_ context.Context, args []string) error {
+		if table {
+			return a.table()
+		}
 		return a.pattern(args[0], length, c.Flags().Changed("length"), out)
 	})
 }
@@ -94,6 +107,37 @@ func (a *app) pattern(spec string, length int, given bool, out string) error {
 		return err
 	}
 	a.out.text("written to    %s\n", out)
+	return nil
+}
+
+// table prints how attention compares with other layers.
+func (a *app) table() error {
+	rows, err := attention.Survey()
+	if err != nil {
+		return err
+	}
+	a.out.text("%-44s %-10s %-22s   %s\n", "layer over T tokens of D channels", "work", "sequential operations", "longest path, in layers")
+	a.out.text("%-44s %-10s", "", "")
+	for _, t := range rows[0].Lengths {
+		a.out.text(" %6s", fmt.Sprint("T=", t))
+	}
+	a.out.text("  ")
+	for _, t := range rows[0].Lengths {
+		a.out.text(" %5s", fmt.Sprint("T=", t))
+	}
+	a.out.text("\n")
+	for _, r := range rows {
+		a.out.event(r)
+		a.out.text("%-44s %-10s", r.Layer, r.Complexity)
+		for _, s := range r.Sequential {
+			a.out.text(" %6.3g", s)
+		}
+		a.out.text("  ")
+		for _, l := range r.MaxPath {
+			a.out.text(" %5d", l)
+		}
+		a.out.text("\n")
+	}
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -41,4 +42,20 @@ func TestPicturesOfPatterns(t *testing.T) {
 	pictures, err := filepath.Glob(filepath.Join(docs, "img", "pattern-*.svg"))
 	require.NoError(t, err)
 	require.Len(t, pictures, len(drawing.FindAllString(string(page), -1)))
+}
+
+// The comparison of layers in docs/patterns.md is what the command prints.
+func TestTableOfLayers(t *testing.T) {
+	page, err := os.ReadFile("../../docs/patterns.md")
+	require.NoError(t, err)
+	printed := euryale(t, "pattern", "--table")
+	printed.ok(t)
+	for line := range strings.Lines(printed.stdout) {
+		require.Contains(t, string(page), strings.TrimRight(line, " \n")+"\n")
+	}
+	require.Contains(t, printed.stdout, "recurrent")
+	rows := euryale(t, "pattern", "--table", "--json")
+	rows.ok(t)
+	require.Contains(t, rows.stdout, `"layer":"self-attention","complexity":"T^2 D"`)
+	require.Contains(t, euryale(t, "pattern", "--table", "full").stderr, "pattern wants no pattern with --table")
 }
