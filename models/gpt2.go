@@ -84,7 +84,7 @@ func newGPT2(raw []byte) (Model, error) {
 		act: act, eps: c.LayerNormEpsilon, position: "learned", inOut: true, untied: !c.TieWordEmbeddings,
 		embedDropout: c.EmbdPdrop, residDropout: c.ResidPdrop,
 		init: layers.Normal(c.InitializerRange), last: layers.Normal(c.InitializerRange / math.Sqrt(2*float64(c.NLayer))),
-		patterns: patterns, scales: scales,
+		mixers: plain(patterns), scales: scales,
 	}}, nil
 }
 

@@ -78,7 +78,7 @@ func newGPTNeo(raw []byte) (Model, error) {
 			norm2: "ln_2", up: "mlp.c_fc", down: "mlp.c_proj", final: "transformer.ln_f", head: "lm_head"},
 		act: act, eps: c.LayerNormEpsilon, position: "learned", noQKV: true, untied: !c.TieWordEmbeddings,
 		embedDropout: c.EmbedDropout, residDropout: c.ResidDropout, init: layers.Normal(c.InitializerRange),
-		patterns: patterns, scales: scales,
+		mixers: plain(patterns), scales: scales,
 	}}, nil
 }
 

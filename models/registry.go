@@ -20,6 +20,7 @@ var families = []struct {
 	new       func(raw []byte) (Model, error)
 }{
 	{"decoder", newDecoder},
+	{"encoder", newEncoder},
 	{"gpt2", newGPT2},
 	{"gpt_neo", newGPTNeo},
 	{"star_transformer", newStarTransformer},
@@ -82,6 +83,19 @@ func NewParams(m Model, dtype tensor.Dtype, seed uint64) (*layers.Params, error)
 	}
 	m.Forward(b, in, 0)
 	return params, b.Err()
+}
+
+// sample are the smallest inputs that a model can be built for.
+func sample(b *layers.Builder, m Model) Inputs {
+	if s, ok := m.(interface {
+		sample(b *layers.Builder) Inputs
+	}); ok {
+		return s.sample(b)
+	}
+	if d := m.Dims().Vectors; d > 0 {
+		return Inputs{Vectors: b.Input("vectors", b.Dtype(), 1, 1, d)}
+	}
+	return Inputs{IDs: b.Input("input_ids", tensor.Int32, 1, 1)}
 }
 
 // problems collects the faults of a configuration.

@@ -106,9 +106,9 @@ func newRun[F kernels.Float](s *stack, params *layers.Params, limit int) (*run[F
 	for l := range s.Layers {
 		at := fmt.Sprint(s.names.layer, l, ".")
 		lw := layerWeights[F]{norm1: w.norm(s, at+s.names.norm1), norm2: w.norm(s, at+s.names.norm2),
-			out: w.matrix(s, at+s.names.out, s.Hidden, s.Hidden, s.noBias), up: w.matrix(s, at+s.names.up, s.Hidden, s.Inner, s.noBias),
-			down: w.matrix(s, at+s.names.down, s.Inner, s.Hidden, s.noBias)}
-		noBias := s.noBias || s.noQKV
+			out: w.matrix(s, at+s.names.out, s.Hidden, s.Hidden, s.noOut), up: w.matrix(s, at+s.names.up, s.Hidden, s.Inner, s.noFeed),
+			down: w.matrix(s, at+s.names.down, s.Inner, s.Hidden, s.noFeed)}
+		noBias := s.noQKV
 		if s.names.qkv != "" {
 			lw.q = w.matrix(s, at+s.names.qkv, s.Hidden, 3*s.Hidden, noBias)
 		} else {
@@ -117,7 +117,7 @@ func newRun[F kernels.Float](s *stack, params *layers.Params, limit int) (*run[F
 			lw.v = w.matrix(s, at+s.names.v, s.Hidden, s.Hidden, noBias)
 		}
 		var err error
-		if lw.cache, err = attention.NewCache[F](s.patterns[l], s.Heads, s.headSize(), s.headSize(), limit, s.scale(l)); err != nil {
+		if lw.cache, err = attention.NewCache[F](s.pattern(l), s.Heads, s.headSize(), s.headSize(), limit, s.scale(l)); err != nil {
 			return nil, err
 		}
 		r.layers = append(r.layers, lw)

@@ -10,50 +10,92 @@ import (
 	"github.com/euryale-ml/euryale/layers/attention"
 )
 
-// stack is a pre-norm decoder: what the families of causal language models share. They differ in names, in which maps have
-// biases and how weights are stored, in positions and in the pattern of each layer.
+// stack is what all transformers here share, encoders and decoders: embeddings, then layers of attention, of attention on another
+// sequence where there is one, and of a feed-forward part. Families differ in names and in the options below.
 //
-//	x = tokens + positions
-//	for each layer: x = x + out(attention(norm1(x))); x = x + down(act(up(norm2(x))))
-//	logits = final(x) · head
+//	x = norm(tokens + types + positions)                                                                     embeddings.go
+//	before: x = x + out(attention(norm1(x)));  x = x + cross(normCross(x), memory);  x = x + feed(norm2(x))  block.go
+//	after:  x = norm1(x + out(attention(x)));  x = normCross(x + cross(x, memory));  x = norm2(x + feed(x))
+//	y = final(x), what heads read                                                                            heads.go
 type stack struct {
-	Dims
+	Dims  // Positions is the longest sequence
 	names names
 
-	act  kernels.Activation
-	eps  float64
-	init layers.Init // of matrices; nil is N(0, .02)
-	last layers.Init // of the two maps that write to the residual stream; nil is init
+	act     kernels.Activation
+	eps     float64     // of the norms
+	rms     bool        // RMSNorm, which has no bias; else LayerNorm
+	post    bool        // norms stand after the residual sum; else before each part
+	size    int         // D of a head; 0: C/H
+	init    layers.Init // of matrices; nil is N(0, .02)
+	last    layers.Init // of the maps that write to the residual stream; nil is init
+	tables  layers.Init // of embeddings; nil is init
+	reverse bool        // reversible residuals; norms before
+	inOut   bool        // weights stored [in, out]
+	noQKV   bool        // no bias in the query, key and value maps
+	noOut   bool        // no bias in the output map of attention
+	noFeed  bool        // no bias in the feed-forward maps
+	untied  bool        // the language model's head is a weight of its own instead of the token table
 
-	position string  // learned, sinusoidal, rotary, none
-	ropeBase float64 // rotary
+	// Embeddings.
+	vectors    int     // width of what is read in place of ids, which is mapped to C; 0: ids
+	embedScale float64 // factor of the tokens' vectors; 0: 1
+	types      int     // kinds of tokens; 0: no such table
+	position   string  // learned, sinusoidal, rotary, relative, none
+	ropeBase   float64 // rotary
+	offset     int     // rows of the learned table before that of the first token
+	padding    int     // 1 + the id of padding, whose row gets no gradient from the embedding; 0: none
+	counted    bool    // positions count the ids that are not padding, as RoBERTa's
+	embedNorm  string  // norm of the embeddings, "before" or "after" dropout; "": none
+	external   int     // vectors of the model itself that stand before the tokens, see external.go
 
-	inOut   bool // weights stored [in, out]
-	noQKV   bool // no bias in the query, key and value maps
-	noBias  bool // no bias at all but in norms
-	untied  bool // a head of its own instead of the token table
-	reverse bool // reversible residuals
+	// relative are the labels of pairs whose bias, of the first layer, is added to the scores of all layers (T5).
+	relative attention.Labels
 
 	embedDropout, residDropout float64
+	innerDropout               float64 // within the feed-forward part
+	finalDropout               float64 // after the last norm
 
-	patterns []attention.Pattern // one a layer, causal
-	scales   []float64           // of scores, one a layer; nil: 1/sqrt(D)
+	mixers []attention.Mixer   // attention of each layer
+	scales []float64           // of scores, one a layer; nil: 1/sqrt(D)
+	cross  []attention.Pattern // of each layer, queries of the stream on keys of the memory; nil: none
 }
 
 // names are the scopes of the weights. Those of a layer are relative to the layer's own scope, layer + index.
 type names struct {
-	tokens, positions string
-	layer             string // "transformer.h."
-	norm1             string
-	qkv               string // one map for q|k|v, or "" and
-	q, k, v           string // three
-	out               string
-	norm2, up, down   string
-	final             string
-	head              string
+	tokens, vectors, types, positions, embedNorm, external string
+
+	layer    string // "transformer.h."
+	norm1    string
+	attn     string // of weights that a Mixer has of its own; "" is attn
+	qkv      string // one map for q|k|v, or "" and
+	q, k, v  string // three
+	relative string // table of biases
+	out      string
+
+	normCross, crossAttn, crossQ, crossK, crossV, crossOut string
+
+	norm2, up, down string
+	gate            string // "": no gate
+
+	final string // "": no norm after the layers
+	head  string
 }
 
-func (s *stack) headSize() int { return s.Hidden / s.Heads }
+// memory is the sequence that cross-attention reads.
+type memory struct {
+	x    *Node // [B,S,C]
+	lens *Node // int32 [B]; nil: no padding
+}
+
+func (s *stack) headSize() int {
+	if s.size > 0 {
+		return s.size
+	}
+	return s.Hidden / s.Heads
+}
+
+// inner is the width of queries, keys and values.
+func (s *stack) inner() int { return s.Heads * s.headSize() }
 
 func (s *stack) scale(layer int) float64 {
 	if s.scales == nil {
@@ -62,48 +104,46 @@ func (s *stack) scale(layer int) float64 {
 	return s.scales[layer]
 }
 
-// forward adds the stack to the graph.
+// forward is a language model: the stack and its head.
 func (s *stack) forward(b *layers.Builder, in Inputs, layersPerBlock int) Outputs {
-	if b.Err() != nil {
-		return Outputs{}
-	}
-	t := in.IDs.Shape()[in.IDs.Dims()-1]
-	if s.Positions > 0 && t > s.Positions {
-		b.Fail(&LengthError{Length: t, Max: s.Positions})
-		return Outputs{}
-	}
-	tokens := b.Scope(s.names.tokens)
-	table := tokens.Param("weight", s.initial(), s.Vocab, s.Hidden)
-	x := layers.Lookup(tokens, table, in.IDs) // [B,T,C]
-	switch s.position {
-	case "learned":
-		x = layers.LearnedPositions(b.Scope(s.names.positions), x, s.Positions, s.initial(), layers.PositionConfig{})
-	case "sinusoidal":
-		x = layers.SinusoidalPositions(b.Scope("positions"), x, t, false, layers.PositionConfig{})
-	}
-	x = layers.Dropout(b.Scope("embedding"), x, s.embedDropout)
+	x, hidden := s.run(b, in, memory{}, layersPerBlock)
+	return Outputs{Logits: s.languageHead(b, x), Hidden: hidden}
+}
 
-	hidden := []*Node{x}
+// run adds the stack to the graph: what heads read, [B,T,C], and the stream from the embeddings on as Outputs.Hidden has it.
+func (s *stack) run(b *layers.Builder, in Inputs, mem memory, layersPerBlock int) (x *Node, hidden []*Node) {
+	if b.Err() != nil {
+		return nil, nil
+	}
+	x = s.embed(b, in)
+	hidden = []*Node{x}
+	x, in.Lens = s.prepend(b, x, in.Lens)
 	if s.reverse {
-		x = s.reversible(b, x, in)
+		x = s.reversible(b, x, in, mem)
 	} else {
 		for l := 0; l < s.Layers; {
 			l = s.block(b, l, layersPerBlock, func(l int) {
 				if l > 0 {
-					hidden = append(hidden, x)
+					hidden = append(hidden, s.tokensOf(b, x))
 				}
-				lb := b.Scope(fmt.Sprint(s.names.layer, l))
-				x = s.attend(lb, l, x, x, in)
-				x = s.feed(lb, x, x)
+				x = s.layer(b.Scope(fmt.Sprint(s.names.layer, l)), l, x, in, mem)
 			})
 		}
 	}
-	x = layers.LayerNorm(b.Scope(s.names.final), x, layers.NormConfig{Eps: s.eps})
-	hidden = append(hidden, x)
-	if s.untied {
-		return Outputs{Logits: layers.Linear(b.Scope(s.names.head), x, layers.LinearConfig{Out: s.Vocab, NoBias: true, Init: s.initial()}), Hidden: hidden}
+	x = s.tokensOf(b, x)
+	if s.names.final != "" {
+		x = layers.Dropout(b.Scope(s.names.final), s.norm(b, s.names.final, x), s.finalDropout)
 	}
-	return Outputs{Logits: layers.Linear(b.Scope(s.names.head), x, layers.LinearConfig{Weight: table, NoBias: true}), Hidden: hidden}
+	return x, append(hidden, x)
+}
+
+// layer is one layer.
+func (s *stack) layer(b *layers.Builder, l int, x *Node, in Inputs, mem memory) *Node {
+	x = s.attend(b, l, x, x, in)
+	if s.cross != nil {
+		x = s.attendMemory(b, l, x, x, in, mem)
+	}
+	return s.feed(b, x, x)
 }
 
 // block builds layers l, l+1, ... of one recompute block and returns the index of the layer after it.
@@ -121,71 +161,12 @@ func (s *stack) block(b *layers.Builder, l, layersPerBlock int, layer func(l int
 	return end
 }
 
-// attend is residual + attention(norm(x)); residual nil leaves the sum out.
-func (s *stack) attend(b *layers.Builder, l int, x, residual *Node, in Inputs) *Node {
-	h := layers.LayerNorm(b.Scope(s.names.norm1), x, layers.NormConfig{Eps: s.eps})
-	cfg := attention.Config{Pattern: s.patterns[l], Heads: s.Heads, Scale: s.scale(l), Lens: in.Lens}
-	var qkv []*Node
-	if s.names.qkv != "" {
-		qkv = []*Node{s.rotate(b, s.linear(b, s.names.qkv, h, 3*s.Hidden, s.noQKV))}
-	} else {
-		for _, name := range []string{s.names.q, s.names.k, s.names.v} {
-			qkv = append(qkv, s.linear(b, name, h, s.Hidden, s.noQKV))
-		}
-	}
-	var o *Node
-	switch ab := b.Scope("attn"); {
-	case in.Attend != nil:
-		o = in.Attend(ab, l, cfg, qkv...)
-	case len(qkv) == 1:
-		o, _ = attention.AttendQKV(ab, cfg, qkv[0])
-	default:
-		o, _ = attention.Attend(ab, cfg, qkv[0], qkv[1], qkv[2])
-	}
-	return s.write(b.Scope(s.names.out), o, residual)
-}
-
-// rotate turns the queries and keys of q|k|v by their positions.
-func (s *stack) rotate(b *layers.Builder, qkv *Node) *Node {
-	if s.position != "rotary" {
-		return qkv
-	}
-	return layers.Rope(b.Scope("attn.rotary"), qkv, layers.RopeConfig{Heads: 2 * s.Heads, HeadSize: s.headSize(), Base: s.ropeBase})
-}
-
-// feed is residual + down(act(up(norm(x)))); residual nil leaves the sum out.
-func (s *stack) feed(b *layers.Builder, x, residual *Node) *Node {
-	h := layers.LayerNorm(b.Scope(s.names.norm2), x, layers.NormConfig{Eps: s.eps})
-	return layers.FeedForward(b, h, layers.FeedForwardConfig{Hidden: s.Inner, Act: s.act, InOut: s.inOut, NoBias: s.noBias,
-		Up: s.names.up, Down: s.names.down, Residual: residual, Init: s.initial(), DownInit: s.last, Dropout: s.residDropout})
-}
-
-func (s *stack) linear(b *layers.Builder, name string, x *Node, out int, noBias bool) *Node {
-	return layers.Linear(b.Scope(name), x, layers.LinearConfig{Out: out, InOut: s.inOut, NoBias: noBias || s.noBias, Init: s.initial()})
-}
-
-// write maps h to the width of the stream, with dropout, and adds it to the residual.
-func (s *stack) write(b *layers.Builder, h, residual *Node) *Node {
-	c := layers.LinearConfig{Out: s.Hidden, InOut: s.inOut, NoBias: s.noBias, Init: s.last}
-	if c.Init == nil {
-		c.Init = s.initial()
-	}
-	if s.residDropout == 0 || !b.Training() {
-		c.Residual = residual
-		return layers.Linear(b, h, c)
-	}
-	y := layers.Dropout(b, layers.Linear(b, h, c), s.residDropout)
-	if residual != nil {
-		y = layers.Add(b, y, residual)
-	}
-	return y
-}
-
-// reversible runs the layers as y1 = x1 + attention(x2), y2 = x2 + feed(y1) from two equal streams, whose mean goes on.
+// reversible runs the layers as y1 = x1 + attention(x2), y2 = x2 + feed(y1) from two equal streams, whose mean goes on. Where there
+// is a memory, what is read from it after the attention belongs to the first sum.
 //
 // Source: Kitaev, Kaiser, Levskaya 2020, arXiv 2001.04451, section 3.
 // Differs: the streams are averaged, not concatenated, so plain and reversible models have the same weights.
-func (s *stack) reversible(b *layers.Builder, x *Node, in Inputs) *Node {
+func (s *stack) reversible(b *layers.Builder, x *Node, in Inputs, mem memory) *Node {
 	if b.Err() != nil {
 		return nil
 	}
@@ -193,7 +174,13 @@ func (s *stack) reversible(b *layers.Builder, x *Node, in Inputs) *Node {
 	for l := range blocks {
 		lb := b.Scope(fmt.Sprint(s.names.layer, l))
 		blocks[l] = engine.ReversibleBlock{
-			F: func(x *Node) *Node { return s.attend(lb, l, x, nil, in) },
+			F: func(x *Node) *Node {
+				if s.cross == nil {
+					return s.attend(lb, l, x, nil, in)
+				}
+				a := s.attend(lb, l, x, nil, in)
+				return s.attendMemory(lb, l, layers.Add(b, x, a), a, in, mem)
+			},
 			G: func(x *Node) *Node { return s.feed(lb, x, nil) },
 		}
 	}
@@ -212,6 +199,26 @@ func (s *stack) initial() layers.Init {
 		return s.init
 	}
 	return layers.Normal(0.02)
+}
+
+// ofTables are the initial values of embeddings.
+func (s *stack) ofTables() layers.Init {
+	if s.tables != nil {
+		return s.tables
+	}
+	return s.initial()
+}
+
+// pattern is what the attention of a layer reads as far as positions decide it.
+func (s *stack) pattern(layer int) attention.Pattern { return s.mixers[layer].Pattern() }
+
+// plain makes mixers of patterns.
+func plain(patterns []attention.Pattern) []attention.Mixer {
+	all := make([]attention.Mixer, len(patterns))
+	for l, p := range patterns {
+		all[l] = attention.Plain{Of: p}
+	}
+	return all
 }
 
 // LengthError says that a sequence is longer than the model has positions.

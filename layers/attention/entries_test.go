@@ -181,14 +181,14 @@ func TestHierarchicalEntry(t *testing.T) {
 
 // Nodes besides the tokens need a model that has them.
 func TestEntryOfOtherNodes(t *testing.T) {
-	for in, want := range map[string]string{
-		"external(2) + band(1,1)": "external(2) + band(1,1) has other nodes than tokens",
-		"bp-tree(2)":              "bp-tree(2) has other nodes than tokens",
-	} {
-		_, err := EntryOf(parse(t, in)).Pattern(2, false)
-		require.ErrorContains(t, err, want)
+	for in, want := range map[string]int{"external(2) + band(1,1)": 2, "star": 1, "band(1,1)": 0, "heads(external(3); band(0,0))": 3} {
+		p, err := EntryOf(parse(t, in)).Pattern(2, false)
+		require.NoError(t, err)
+		require.Equal(t, want, Front(p), in)
 	}
-	_, err := EntryOf(parse(t, "star")).Pattern(2, true)
+	_, err := EntryOf(parse(t, "bp-tree(2)")).Pattern(2, false)
+	require.ErrorContains(t, err, "bp-tree(2) has nodes behind the tokens")
+	_, err = EntryOf(parse(t, "star")).Pattern(2, true)
 	require.ErrorContains(t, err, "star cannot be causal: external nodes read every token")
 }
 

@@ -49,6 +49,9 @@ func spaceOf(p Pattern) space {
 // g+t behind g external nodes; the spans of a tree stand behind the tokens, level by level.
 func NodeCount(p Pattern, tokens int) int { return spaceOf(p).nodes(tokens) }
 
+// Front is how many external nodes of a pattern stand before the tokens.
+func Front(p Pattern) int { return spaceOf(p).front }
+
 // CheckCausal says why a pattern cannot be cut to earlier keys.
 func CheckCausal(p Pattern) error {
 	if g := spaceOf(p).front; g > 0 {

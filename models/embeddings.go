@@ -1,0 +1,101 @@
+package models
+
+import (
+	"fmt"
+
+	"gorgonia.org/tensor"
+
+	"github.com/euryale-ml/euryale/layers"
+)
+
+// embed is the sum of what is known of each token, [B,T,C].
+// Errors: *LengthError.
+func (s *stack) embed(b *layers.Builder, in Inputs) *Node {
+	x, t := s.tokens(b, in)
+	if b.Err() != nil {
+		return nil
+	}
+	if s.Positions > 0 && in.First+t > s.Positions {
+		return b.Fail(&LengthError{Length: in.First + t, Max: s.Positions})
+	}
+	if s.types > 0 {
+		x = s.addTypes(b, x, in.Types, t)
+	}
+	switch s.position {
+	case "learned":
+		c := layers.PositionConfig{First: s.offset + in.First}
+		if s.counted {
+			c = layers.PositionConfig{IDs: layers.CountedPositions(b, in.IDs, in.Lens, s.padding-1), Frozen: s.padding}
+			if in.First > 0 {
+				c.IDs = layers.Plus(b, c.IDs, in.First)
+			}
+		}
+		x = layers.LearnedPositions(b.Scope(s.names.positions), x, s.Positions+s.offset, s.ofTables(), c)
+	case "sinusoidal":
+		x = layers.SinusoidalPositions(b.Scope("positions"), x, in.First+t, false, layers.PositionConfig{First: in.First})
+	}
+	if s.embedNorm == "before" {
+		x = s.norm(b, s.names.embedNorm, x)
+	}
+	x = layers.Dropout(b.Scope("embedding"), x, s.embedDropout)
+	if s.embedNorm == "after" {
+		x = s.norm(b, s.names.embedNorm, x)
+	}
+	return x
+}
+
+// tokens are the vectors of what is read, and how many tokens there are.
+func (s *stack) tokens(b *layers.Builder, in Inputs) (x *Node, t int) {
+	if s.vectors > 0 {
+		if in.Vectors == nil || in.Vectors.Dims() != 3 || in.Vectors.Shape()[2] != s.vectors {
+			return b.Failf("the model reads vectors [B,T,%d], not ids: give data of vectors of vector_size", s.vectors), 0
+		}
+		return layers.Linear(b.Scope(s.names.vectors), in.Vectors, layers.LinearConfig{Out: s.Hidden, Init: s.initial()}), in.Vectors.Shape()[1]
+	}
+	if in.IDs == nil || in.IDs.Dims() != 2 {
+		return b.Failf("the model reads ids [B,T], and there are none: give data of tokens"), 0
+	}
+	if t = in.IDs.Shape()[1]; s.padding > 0 {
+		x = layers.LookupFrozen(b.Scope(s.names.tokens), s.table(b), in.IDs, s.padding-1)
+	} else {
+		x = layers.Lookup(b.Scope(s.names.tokens), s.table(b), in.IDs)
+	}
+	if s.embedScale != 0 {
+		x = layers.Scale(b, x, s.embedScale)
+	}
+	return x, t
+}
+
+// table is the token table [V,C].
+func (s *stack) table(b *layers.Builder) *Node {
+	return b.Scope(s.names.tokens).Param("weight", s.ofTables(), s.Vocab, s.Hidden)
+}
+
+// addTypes adds the vector of each token's type, of the first type where none are given.
+func (s *stack) addTypes(b *layers.Builder, x, types *Node, t int) *Node {
+	if types == nil {
+		types = b.Const(fmt.Sprint("token_type_ids.none.", t), tensor.New(tensor.WithShape(t), tensor.WithBacking(make([]int32, t))))
+	}
+	table := b.Scope(s.names.types).Param("weight", s.ofTables(), s.types, s.Hidden)
+	return layers.AddPositions(b.Scope(s.names.types), x, table, layers.PositionConfig{IDs: types})
+}
+
+// prepend puts the model's own vectors before the tokens of each example, so that patterns with external nodes can speak of them.
+func (s *stack) prepend(b *layers.Builder, x, lens *Node) (y, longer *Node) {
+	if s.external == 0 || b.Err() != nil {
+		return x, lens
+	}
+	own := b.Scope(s.names.external).Param("weight", s.ofTables(), s.external, s.Hidden)
+	if lens != nil {
+		lens = layers.Plus(b, lens, s.external)
+	}
+	return layers.Concat(b, 1, layers.Broadcast(b, own, x.Shape()[0]), x), lens
+}
+
+// tokensOf drops what prepend added.
+func (s *stack) tokensOf(b *layers.Builder, x *Node) *Node {
+	if s.external == 0 || b.Err() != nil {
+		return x
+	}
+	return layers.Slice(b, x, 1, s.external, x.Shape()[1])
+}

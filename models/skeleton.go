@@ -1,0 +1,142 @@
+package models
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/euryale-ml/euryale/internal/config"
+	"github.com/euryale-ml/euryale/internal/kernels"
+	"github.com/euryale-ml/euryale/layers"
+	"github.com/euryale-ml/euryale/layers/attention"
+)
+
+// SkeletonConfig are the keys that our own skeletons share: the decoder, the encoder, and both halves of an encoder-decoder. JSON keys
+// are Hugging Face's words.
+type SkeletonConfig struct {
+	VocabSize             int               `json:"vocab_size"`
+	HiddenSize            int               `json:"hidden_size"`         // C; a multiple of num_attention_heads
+	IntermediateSize      int               `json:"intermediate_size"`   // F; 0 = 4 C
+	NumHiddenLayers       int               `json:"num_hidden_layers"`   // >= 1
+	NumAttentionHeads     int               `json:"num_attention_heads"` // >= 1
+	MaxPositionEmbeddings int               `json:"max_position_embeddings"`
+	PositionEmbeddingType string            `json:"position_embedding_type"` // rotary, learned, sinusoidal, none
+	RopeTheta             float64           `json:"rope_theta"`              // base of the rotary angles
+	HiddenAct             string            `json:"hidden_act"`
+	LayerNormEps          float64           `json:"layer_norm_eps"`
+	HiddenDropoutProb     float64           `json:"hidden_dropout_prob"` // on the embeddings and on what each part adds to the stream
+	TieWordEmbeddings     bool              `json:"tie_word_embeddings"` // the head of a language model is the token table
+	Norm                  string            `json:"norm"`                // pre: before each part of a layer, and after the last; post: after each residual sum
+	Residual              string            `json:"residual"`            // plain, reversible
+	Initializer           string            `json:"initializer"`         // normal, xavier_uniform: initial matrices; what writes to the stream is divided by sqrt(2 layers)
+	InitializerRange      float64           `json:"initializer_range"`   // standard deviation of the initial embeddings, and of the matrices if normal
+	Attention             []attention.Entry `json:"attention"`           // an entry a layer; a shorter list repeats
+}
+
+func skeletonDefaults() SkeletonConfig {
+	return SkeletonConfig{PositionEmbeddingType: "rotary", RopeTheta: 10000, HiddenAct: "gelu", LayerNormEps: 1e-5,
+		TieWordEmbeddings: true, Norm: "pre", Residual: "plain", Initializer: "normal", InitializerRange: 0.02, MaxPositionEmbeddings: 16384,
+		Attention: []attention.Entry{{}}}
+}
+
+// stack checks the configuration and makes the stack of it, whose weights are under the scope name. What reads vectors has no vocabulary.
+func (c *SkeletonConfig) stack(p *problems, name string, decoder, reads bool) stack {
+	if c.IntermediateSize == 0 {
+		c.IntermediateSize = 4 * min(max(c.HiddenSize, 1), maxSize/4) // of a wrong width hidden_size alone is the fault
+	}
+	if reads {
+		p.size("vocab_size", c.VocabSize, maxSize)
+	}
+	p.size("hidden_size", c.HiddenSize, maxSize)
+	p.size("intermediate_size", c.IntermediateSize, maxSize)
+	p.size("num_hidden_layers", c.NumHiddenLayers, maxLayers)
+	p.size("num_attention_heads", c.NumAttentionHeads, maxSize)
+	p.size("max_position_embeddings", c.MaxPositionEmbeddings, maxSize)
+	if c.HiddenSize >= 1 && c.NumAttentionHeads >= 1 {
+		p.want(c.HiddenSize%c.NumAttentionHeads == 0, "num_attention_heads", c.NumAttentionHeads, fmt.Sprintf("a divisor of hidden_size (%d)", c.HiddenSize))
+		p.want(c.PositionEmbeddingType != "rotary" || c.HiddenSize%c.NumAttentionHeads != 0 || c.HiddenSize/c.NumAttentionHeads%2 == 0,
+			"position_embedding_type", c.PositionEmbeddingType, fmt.Sprintf("another one, or an even head size (hidden_size / num_attention_heads is %d)", c.HiddenSize/c.NumAttentionHeads))
+	}
+	p.oneOf("position_embedding_type", c.PositionEmbeddingType, "rotary", "learned", "sinusoidal", "none")
+	p.want(c.PositionEmbeddingType != "sinusoidal" || c.HiddenSize%2 == 0, "position_embedding_type", c.PositionEmbeddingType, fmt.Sprintf("another one, or an even hidden_size (it is %d)", c.HiddenSize))
+	p.want(c.RopeTheta > 0, "rope_theta", c.RopeTheta, "more than 0")
+	act, err := kernels.ParseActivation(c.HiddenAct)
+	if err != nil {
+		p.add(&config.FieldError{Path: "hidden_act", Value: c.HiddenAct, Want: err.Error()})
+	}
+	p.want(c.LayerNormEps > 0, "layer_norm_eps", c.LayerNormEps, "more than 0")
+	p.want(c.HiddenDropoutProb >= 0 && c.HiddenDropoutProb < 1, "hidden_dropout_prob", c.HiddenDropoutProb, "from 0 to less than 1")
+	p.oneOf("norm", c.Norm, "pre", "post")
+	p.oneOf("residual", c.Residual, "plain", "reversible")
+	p.want(c.Norm != "post" || c.Residual != "reversible", "residual", c.Residual, "plain, or norm pre: a norm after the residual sum cannot be computed back")
+	p.oneOf("initializer", c.Initializer, "normal", "xavier_uniform")
+	p.want(c.InitializerRange > 0, "initializer_range", c.InitializerRange, "more than 0")
+	mixers, external, err := mixersOf(c.Attention, c.NumHiddenLayers, c.NumAttentionHeads, decoder)
+	p.add(err)
+	s := stack{
+		Dims: Dims{Vocab: c.VocabSize, Hidden: c.HiddenSize, Inner: c.IntermediateSize, Layers: c.NumHiddenLayers,
+			Heads: c.NumAttentionHeads, Positions: c.MaxPositionEmbeddings},
+		names: names{tokens: name + ".wte", vectors: name + ".in", types: name + ".wtt", positions: name + ".wpe", external: name + ".globals",
+			layer: name + ".h.", norm1: "ln_1", qkv: "attn.qkv", out: "attn.out",
+			normCross: "ln_cross", crossAttn: "cross", crossQ: "cross.q", crossK: "cross.k", crossV: "cross.v", crossOut: "cross.out",
+			norm2: "ln_2", up: "mlp.up", down: "mlp.down", final: name + ".ln_f", head: "lm_head"},
+		act: act, eps: c.LayerNormEps, position: c.PositionEmbeddingType, ropeBase: c.RopeTheta, external: external,
+		untied: !c.TieWordEmbeddings, post: c.Norm == "post", reverse: c.Residual == "reversible",
+		embedDropout: c.HiddenDropoutProb, residDropout: c.HiddenDropoutProb, mixers: mixers,
+	}
+	if s.post { // the last norm of the last layer is the final one, and embeddings want one, as nothing else bounds them
+		s.names.final, s.names.embedNorm, s.embedNorm = "", name+".ln_e", "before"
+	}
+	s.initialValues(c.Initializer, c.InitializerRange)
+	return s
+}
+
+// initialValues sets those of all weights but biases and norms.
+func (s *stack) initialValues(kind string, std float64) {
+	depth := math.Sqrt(2 * float64(s.Layers))
+	s.tables = layers.Normal(std)
+	if kind == "xavier_uniform" {
+		s.init, s.last = layers.XavierUniform(), divided(layers.XavierUniform(), depth)
+	} else {
+		s.init, s.last = layers.Normal(std), layers.Normal(std/depth)
+	}
+}
+
+// divided draws as another initialiser and divides.
+func divided(of layers.Init, by float64) layers.Init {
+	return func(name string, shape []int, seed uint64) func(int) float64 {
+		at := of(name, shape, seed)
+		return func(i int) float64 { return at(i) / by }
+	}
+}
+
+// mixersOf is the attention of each layer, and how many external nodes stand before the tokens in all of them.
+func mixersOf(entries []attention.Entry, layers, heads int, decoder bool) (all []attention.Mixer, external int, err error) {
+	if len(entries) == 0 {
+		return nil, 0, &config.FieldError{Path: "attention", Value: entries, Want: "want at least one entry"}
+	}
+	var p problems
+	front := make([]int, len(entries))
+	for i, e := range entries {
+		path := fmt.Sprintf("attention[%d]", i)
+		m, err := e.Mixer(attention.Layer{Heads: heads, Decoder: decoder})
+		if err == nil {
+			front[i] = attention.Front(m.Pattern())
+		}
+		if err != nil {
+			p.add(config.Prefix(path, err))
+		} else if front[i] != front[0] {
+			p.add(&config.FieldError{Path: path, Value: m.Pattern().String(), Want: fmt.Sprintf(
+				"want %d nodes before the tokens, as attention[0] has: the layers of a model have them in common", front[0])})
+		}
+	}
+	if err := p.err(); err != nil {
+		return nil, 0, err
+	}
+	all = make([]attention.Mixer, min(max(layers, 0), maxLayers)) // of a wrong number a fault is noted already
+	for l := range all {
+		if all[l], err = entries[l%len(entries)].Mixer(attention.Layer{Index: l, Heads: heads, Decoder: decoder}); err != nil {
+			return nil, 0, config.Prefix(fmt.Sprintf("attention[%d]", l%len(entries)), err)
+		}
+	}
+	return all, front[0], nil
+}
