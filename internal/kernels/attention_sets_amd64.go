@@ -11,6 +11,7 @@ type attnAsm struct {
 	mask              func(keys int, s *float32, mask *uint64, fill float32)
 	softmax           func(keys int, s, mx, l, alpha *float32)
 	backward          func(keys int, s, dp, lse, delta *float32)
+	label, unlabel    func(keys int, s *float32, lab *uint16, table *float32) // unlabel nil: plain Go
 	finish            func(mx, l, inv, lse *float32)
 	rescale           func(rows, n int, f, x *float32, ldx int)
 	scaleRows         func(rows, n int, x *float32, ldx int, f, y *float32, ldy int)
@@ -21,7 +22,7 @@ type attnAsm struct {
 func attnAVX2() attnKernels {
 	return attnAsm{
 		strip: 16, strips: gemmAVX2().strips, strip8: attnStrip8AVX2,
-		transpose: attnTransposeAVX2, mask: attnMaskAVX2, softmax: attnSoftmaxAVX2, backward: attnBackwardAVX2, finish: attnFinishAVX2,
+		transpose: attnTransposeAVX2, mask: attnMaskAVX2, softmax: attnSoftmaxAVX2, backward: attnBackwardAVX2, label: attnLabelAVX2, finish: attnFinishAVX2,
 		rescale: attnRescaleAVX2, scaleRows: attnScaleRowsAVX2, copyRows: attnCopyRowsAVX2, addRows: attnAddRowsAVX2, dots: attnDotsAVX2,
 	}.kernels()
 }
@@ -29,7 +30,7 @@ func attnAVX2() attnKernels {
 func attnAVX512() attnKernels {
 	return attnAsm{
 		strip: 32, strips: gemmAVX512().strips, strip8: attnStrip8AVX512,
-		transpose: attnTransposeAVX512, mask: attnMaskAVX512, softmax: attnSoftmaxAVX512, backward: attnBackwardAVX512, finish: attnFinishAVX512,
+		transpose: attnTransposeAVX512, mask: attnMaskAVX512, softmax: attnSoftmaxAVX512, backward: attnBackwardAVX512, label: attnLabelAVX512, unlabel: attnUnlabelAVX512, finish: attnFinishAVX512,
 		rescale: attnRescaleAVX512, scaleRows: attnScaleRowsAVX512, copyRows: attnCopyRowsAVX512, addRows: attnAddRowsAVX512, dots: attnDotsAVX512,
 	}.kernels()
 }
@@ -74,7 +75,16 @@ func (k attnAsm) kernels() attnKernels {
 		backward: func(keys int, s, dp, lse, delta []float32) {
 			k.backward(keys, &s[0], &dp[0], &lse[0], &delta[0])
 		},
-		label: attnLabel[float32], unlabel: attnUnlabel[float32],
+		label: func(keys int, s []float32, lab *[Tile * Tile]Label, table []float32) {
+			k.label(keys, &s[0], &lab[0], &table[0])
+		},
+		unlabel: func(keys int, s []float32, lab *[Tile * Tile]Label, table []float32) {
+			if k.unlabel == nil {
+				attnUnlabel(keys, s, lab, table)
+			} else {
+				k.unlabel(keys, &s[0], &lab[0], &table[0])
+			}
+		},
 		finish:  func(m, l, inv, lse []float32) { k.finish(&m[0], &l[0], &inv[0], &lse[0]) },
 		rescale: func(rows, n int, f, x []float32, ldx int) { k.rescale(rows, n, &f[0], &x[0], ldx) },
 		scaleRows: func(rows, n int, x []float32, ldx int, f, y []float32, ldy int) {

@@ -36,6 +36,7 @@ func attention() {
 		VMOVUPS(v, y)
 	})
 	attnDots()
+	attnLabels()
 }
 
 // arg loads an integer or pointer parameter.
