@@ -48,6 +48,13 @@ func (s *stack) attend(b *layers.Builder, l int, x, residual *Node, in Inputs) *
 	ab := b.Scope(s.attn())
 	read := attention.Stream{X: h, QKV: qkv, Heads: s.Heads, Scale: s.scale(l), Lens: in.Lens, Globals: in.Globals,
 		Linear: func(b *layers.Builder, x *Node) *Node { return s.linear(b, "", x, s.inner(), s.noQKV) }}
+	if in.first != nil {
+		read.First = in.first.Scope(s.attn())
+	}
+	if s.relative != nil && b.Err() == nil {
+		read.Labels = s.relative
+		read.LabelBias = in.first.Scope(s.names.relative).Param("weight", s.ofTables(), s.relative.Count(), s.Heads)
+	}
 	var o *Node
 	if in.Attend != nil {
 		o = in.Attend(ab, l, read.Config(s.pattern(l)), qkv...)

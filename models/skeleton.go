@@ -70,7 +70,7 @@ func (c *SkeletonConfig) stack(p *problems, name string, decoder, reads bool) st
 	p.want(c.Norm != "post" || c.Residual != "reversible", "residual", c.Residual, "plain, or norm pre: a norm after the residual sum cannot be computed back")
 	p.oneOf("initializer", c.Initializer, "normal", "xavier_uniform")
 	p.want(c.InitializerRange > 0, "initializer_range", c.InitializerRange, "more than 0")
-	mixers, external, err := mixersOf(c.Attention, c.NumHiddenLayers, c.NumAttentionHeads, decoder)
+	mixers, external, err := mixersOf(c.Attention, c.NumHiddenLayers, c.NumAttentionHeads, c.MaxPositionEmbeddings, decoder)
 	p.add(err)
 	s := stack{
 		Dims: Dims{Vocab: c.VocabSize, Hidden: c.HiddenSize, Inner: c.IntermediateSize, Layers: c.NumHiddenLayers,
@@ -110,7 +110,7 @@ func divided(of layers.Init, by float64) layers.Init {
 }
 
 // mixersOf is the attention of each layer, and how many external nodes stand before the tokens in all of them.
-func mixersOf(entries []attention.Entry, layers, heads int, decoder bool) (all []attention.Mixer, external int, err error) {
+func mixersOf(entries []attention.Entry, layers, heads, positions int, decoder bool) (all []attention.Mixer, external int, err error) {
 	if len(entries) == 0 {
 		return nil, 0, &config.FieldError{Path: "attention", Value: entries, Want: "want at least one entry"}
 	}
@@ -118,7 +118,7 @@ func mixersOf(entries []attention.Entry, layers, heads int, decoder bool) (all [
 	front := make([]int, len(entries))
 	for i, e := range entries {
 		path := fmt.Sprintf("attention[%d]", i)
-		m, err := e.Mixer(attention.Layer{Heads: heads, Decoder: decoder})
+		m, err := e.Mixer(attention.Layer{Heads: heads, Decoder: decoder, Positions: positions})
 		if err == nil {
 			front[i] = attention.Front(m.Pattern())
 		}
@@ -134,7 +134,7 @@ func mixersOf(entries []attention.Entry, layers, heads int, decoder bool) (all [
 	}
 	all = make([]attention.Mixer, min(max(layers, 0), maxLayers)) // of a wrong number a fault is noted already
 	for l := range all {
-		if all[l], err = entries[l%len(entries)].Mixer(attention.Layer{Index: l, Heads: heads, Decoder: decoder}); err != nil {
+		if all[l], err = entries[l%len(entries)].Mixer(attention.Layer{Index: l, Heads: heads, Decoder: decoder, Positions: positions}); err != nil {
 			return nil, 0, config.Prefix(fmt.Sprintf("attention[%d]", l%len(entries)), err)
 		}
 	}

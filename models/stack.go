@@ -48,7 +48,7 @@ type stack struct {
 	embedNorm  string  // norm of the embeddings, "before" or "after" dropout; "": none
 	external   int     // vectors of the model itself that stand before the tokens, see external.go
 
-	// relative are the labels of pairs whose bias, of the first layer, is added to the scores of all layers (T5).
+	// relative are the labels of pairs whose biases, a table of the first layer, are added to the scores of all layers (T5).
 	relative attention.Labels
 
 	embedDropout, residDropout float64
@@ -118,6 +118,7 @@ func (s *stack) run(b *layers.Builder, in Inputs, mem memory, layersPerBlock int
 	x = s.embed(b, in)
 	hidden = []*Node{x}
 	x, in.Lens = s.prepend(b, x, in.Lens)
+	in.first = b.Scope(fmt.Sprint(s.names.layer, 0))
 	if s.reverse {
 		x = s.reversible(b, x, in, mem)
 	} else {

@@ -26,13 +26,18 @@ type Stream struct {
 	Globals *Node
 	// Query is the layer's own projection of queries, of other rows than X.
 	Query func(b *layers.Builder, x *Node) *Node
+	// Labels and LabelBias are those of Config: what the model adds to the scores of pairs; nil: nothing.
+	Labels    Labels
+	LabelBias *Node
+	// First is the attention's scope of the first layer, where weights stand that all layers share.
+	First *layers.Builder
 	// Linear makes a projection [B,T,C] -> [B,T,H·D] in the way of the model: its biases, its initial values, its way of storage.
 	Linear func(b *layers.Builder, x *Node) *Node
 }
 
 // Config is that of Attend.
 func (s Stream) Config(p Pattern) Config {
-	return Config{Pattern: p, Heads: s.Heads, Scale: s.Scale, Lens: s.Lens}
+	return Config{Pattern: p, Heads: s.Heads, Scale: s.Scale, Lens: s.Lens, Labels: s.Labels, LabelBias: s.LabelBias}
 }
 
 // Split returns q, k and v, each [B,T,H·D].
