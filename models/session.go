@@ -116,8 +116,11 @@ func newRun[F kernels.Float](s *stack, params *layers.Params, limit int) (*run[F
 			lw.k = w.matrix(s, at+s.names.k, s.Hidden, s.Hidden, noBias)
 			lw.v = w.matrix(s, at+s.names.v, s.Hidden, s.Hidden, noBias)
 		}
-		var err error
-		if lw.cache, err = attention.NewCache[F](s.pattern(l), s.Heads, s.headSize(), s.headSize(), limit, s.scale(l)); err != nil {
+		pattern, err := attention.Stored(s.mixers[l], params, at+s.attn())
+		if err != nil {
+			return nil, err
+		}
+		if lw.cache, err = attention.NewCache[F](pattern, s.Heads, s.headSize(), s.headSize(), limit, s.scale(l)); err != nil {
 			return nil, err
 		}
 		r.layers = append(r.layers, lw)
