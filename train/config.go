@@ -19,6 +19,9 @@ type Config struct {
 	GlobalBatch    int `json:"global_batch"`    // sequences a step; a multiple of batch_size; 0 = batch_size
 	SequenceLength int `json:"sequence_length"` // tokens a sequence; >= 1
 
+	Curriculum *Curriculum `json:"curriculum,omitempty"` // sequences grow on success
+	Stages     []Stage     `json:"stages,omitempty"`     // what comes before the settings of the job
+
 	LR          float64 `json:"lr"`           // peak learning rate; > 0
 	Schedule    string  `json:"schedule"`     // constant, linear, cosine, polynomial, inverse_sqrt, rsqrt
 	WarmupSteps int     `json:"warmup_steps"` // steps of linear growth from 0 to lr; >= 0
@@ -79,6 +82,7 @@ func (c Config) Validate() error {
 	want(c.SequenceLength < 1 || c.BatchSize <= math.MaxInt32/c.SequenceLength, "batch_size", c.BatchSize,
 		fmt.Sprintf("at most %d tokens in a batch, which is batch_size times sequence_length (%d)", math.MaxInt32, c.SequenceLength))
 	want(c.GlobalBatch <= math.MaxInt32, "global_batch", c.GlobalBatch, fmt.Sprintf("at most %d", math.MaxInt32))
+	c.validatePhases(want)
 	want(c.LR > 0, "lr", c.LR, "more than 0")
 	want(schedules[c.Schedule] != nil, "schedule", c.Schedule, "one of "+strings.Join(ScheduleNames(), ", "))
 	want(c.WarmupSteps >= 0, "warmup_steps", c.WarmupSteps, "at least 0")

@@ -104,7 +104,7 @@ func TestEvaluationByDefinition(t *testing.T) {
 		}
 		require.EqualValues(t, 70+1+0+18, tokens, "every token but the first of each document")
 
-		e, err := NewEvaluator(m, params, batch, length)
+		e, err := NewEvaluator(m, params, data.Shape{}, batch, length)
 		require.NoError(t, err)
 		told := 0
 		s, err := e.Run(context.Background(), w, 0, func(done, all int) {
@@ -137,7 +137,7 @@ func TestEvaluationByDefinition(t *testing.T) {
 		require.NoError(t, err)
 		require.Less(t, first.Tokens, s.Tokens, "one batch alone")
 	}
-	e, err := NewEvaluator(m, params, batch, length)
+	e, err := NewEvaluator(m, params, data.Shape{}, batch, length)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -239,13 +239,13 @@ func TestRecomputeOfModels(t *testing.T) {
 		var want [][]float32
 		for _, how := range []string{"none", "cheap", "block", "every:2"} {
 			for _, poison := range []bool{false, true} {
-				g, err := NewGraph(m, params, 2, 29, GraphOptions{Seed: 7, Train: true, Recompute: how, LabelSmoothing: 0.1, poison: poison})
+				g, err := NewGraph(m, params, batch, GraphOptions{Seed: 7, Train: true, Recompute: how, LabelSmoothing: 0.1, poison: poison})
 				require.NoError(t, err)
 				var got [][]float32
 				for step := range 2 {
 					sampler.Fill(int64(2*step), batch)
 					g.load(batch)
-					g.setWeights(1 / float64(batch.Scored()))
+					g.setWeights(1/float64(batch.Scored()), 1)
 					g.step[0] = int32(step)
 					require.NoError(t, g.Program.Run())
 					for _, v := range append([]gorgonia.Value{g.rows}, g.grads...) {

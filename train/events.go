@@ -4,21 +4,24 @@ package train
 type StepEvent struct {
 	Event      string  `json:"event"` // "step"
 	Step       int     `json:"step"`
-	Loss       float64 `json:"loss"` // nats a token
+	Loss       float64 `json:"loss"` // nats a token, example or end of an answer; of regression the mean squared error
 	LR         float64 `json:"lr"`
 	GradNorm   float64 `json:"grad_norm"` // before clipping
 	TokensPerS float64 `json:"tokens_per_s"`
+
+	OwnLoss *float64 `json:"own_loss,omitempty"`        // the term that the model adds itself
+	Length  int      `json:"sequence_length,omitempty"` // where it changes: of a curriculum or of stages
 }
 
 // EvalEvent tells of an evaluation on the validation part, in plain windows.
 type EvalEvent struct {
-	Event   string  `json:"event"` // "eval"
-	Step    int     `json:"step"`
-	ValLoss float64 `json:"val_loss"` // nats a token
-	ValBPB  float64 `json:"val_bpb"`  // bits per byte
-	Best    bool    `json:"best"`     // the smallest loss so far
+	Event   string   `json:"event"` // "eval"
+	Step    int      `json:"step"`
+	ValLoss float64  `json:"val_loss"` // as the loss of a step
+	ValBPB  *float64 `json:"val_bpb"`  // bits per byte; null where no text is predicted
+	Best    bool     `json:"best"`     // the smallest loss so far
 
-	ValAccuracy float64 `json:"val_accuracy"` // part of the targets that the model held most likely
+	ValAccuracy *float64 `json:"val_accuracy"` // part of the targets that the model held most likely; null for numbers
 }
 
 // DoneEvent is the last line of a run.
@@ -27,8 +30,10 @@ type DoneEvent struct {
 	Steps      int      `json:"steps"`
 	ValLoss    *float64 `json:"val_loss"` // null: stopped before the first evaluation
 	ValBPB     *float64 `json:"val_bpb"`
-	TestBPB    *float64 `json:"test_bpb,omitempty"` // when the test part was evaluated
+	TestLoss   *float64 `json:"test_loss,omitempty"` // when the test part was evaluated
+	TestBPB    *float64 `json:"test_bpb,omitempty"`
 	TestAcc    *float64 `json:"test_accuracy,omitempty"`
+	TestExact  *float64 `json:"test_exact_match,omitempty"` // of tasks
 	Checkpoint string   `json:"checkpoint"`
 	Stopped    string   `json:"stopped,omitempty"` // why before train.steps: "steps", "early_stop", "interrupted"
 }

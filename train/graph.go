@@ -2,6 +2,8 @@ package train
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
@@ -13,19 +15,29 @@ import (
 	"github.com/euryale-ml/euryale/models"
 )
 
-// Graph is a model compiled for one batch shape: the loss of each token and, for training, the gradient of every weight.
+// Graph is a model compiled for batches of one shape: the loss of each row of its task and, for training, the gradient of every weight.
 type Graph struct {
 	B, T    int
 	Program *engine.Program
 
-	ids, targets, lens []int32
-	step               []int32        // dropout's counter, if there is dropout
-	weights            gorgonia.Value // [B,T] factor of each token's loss, for training
-	rows               gorgonia.Value // [B,T] loss of each token in nats
-	logits             gorgonia.Value // [B,T,V], for evaluation
+	goal    objective
+	bound   []binding
+	step    []int32        // dropout's counter, if there is dropout
+	weights gorgonia.Value // factor of each row's loss, for training
+	own     gorgonia.Value // [1] factor of the model's own term, for training; nil without one
+	rows    gorgonia.Value // loss of each row, in nats (of regression the squared error)
+	term    gorgonia.Value // [1] the model's own term; nil without one
+	logits  gorgonia.Value // for evaluation
 
 	Params []*layers.Param // trained weights, in the order of first use
 	grads  []gorgonia.Value
+}
+
+// binding is a part of a batch, whole numbers or others, and the graph input that it is copied to.
+type binding struct {
+	ints   func(b *data.Batch) []int32
+	floats func(b *data.Batch) []float32
+	to     *tensor.Dense
 }
 
 // GraphOptions say what a graph is for.
@@ -35,86 +47,192 @@ type GraphOptions struct {
 	Recompute      string
 	LabelSmoothing float64 // training only
 	CheckFinite    bool    // stop at the first NaN and name its layer; costs a pass over every value
+	First          int     // position of the first token of each example
 
 	poison bool // for tests, see engine.Options
 }
 
-// NewGraph builds and compiles a model for B sequences of T tokens. params holds its weights; missing ones get their initial values.
-func NewGraph(m models.Model, params *layers.Params, batch, t int, o GraphOptions) (*Graph, error) {
+// NewGraph builds and compiles a model for batches with the sizes and the inputs of one. What a batch lacks (token types, say) is no input
+// of the graph. params holds the weights; missing ones get their initial values.
+//
+// Errors: a task without a loss, or one that the batch has no targets for; what the model reports.
+func NewGraph(m models.Model, params *layers.Params, like *data.Batch, o GraphOptions) (*Graph, error) {
+	goal, err := objectiveOf(m.Task())
+	if err != nil {
+		return nil, err
+	}
+	if err := goal.check(m, like); err != nil {
+		return nil, err
+	}
 	cheap, layersPerBlock := false, 0
 	if o.Train {
-		var err error
 		if cheap, layersPerBlock, err = ParseRecompute(o.Recompute); err != nil {
 			return nil, err
 		}
 	}
 	eg := gorgonia.NewGraph()
 	b := layers.New(eg, params, layers.Options{Seed: o.Seed, Training: o.Train})
-	ids := b.Input("input_ids", tensor.Int32, batch, t)
-	targets := b.Input("labels", tensor.Int32, batch, t)
-	lens := b.Input("lengths", tensor.Int32, batch)
-	out := m.Forward(b, models.Inputs{IDs: ids, Lens: lens}, layersPerBlock)
+	g := &Graph{B: like.B, T: like.T, goal: goal}
+	in := g.inputs(b, like)
+	in.First = o.First
+	out := m.Forward(b, in, layersPerBlock)
+	if err := b.Err(); err != nil {
+		return nil, fmt.Errorf("train: %w", err)
+	}
 	smoothing := 0.0
 	if o.Train {
 		smoothing = o.LabelSmoothing
 	}
-	rows := layers.CrossEntropyRows(b.Scope("loss"), out.Logits, targets, smoothing) // [B,T]
-	var weights *layers.Node
+	rows, err := g.loss(b, m.Task(), out.Logits, in.Lens, like, smoothing)
+	if err != nil {
+		return nil, err
+	}
 	outputs := layers.Nodes{rows}
-	g := &Graph{B: batch, T: t}
+	if out.Loss != nil {
+		outputs = append(outputs, out.Loss)
+	}
+	losses := len(outputs)
+	var weights layers.Nodes
 	if o.Train {
-		weights = b.Input("loss_weights", params.Dtype(), batch, t)
-		if b.Err() == nil {
-			var nodes layers.Nodes
-			g.Params, nodes = b.Weights()
-			r := &engine.Recompute{Cheap: cheap}
-			if layersPerBlock > 0 {
-				r.Block = b.BlockOf
-			}
-			grads, err := engine.VJP(layers.Nodes{rows}, layers.Nodes{weights}, nodes, r)
-			if err != nil {
-				return nil, fmt.Errorf("train: %w", err)
-			}
-			outputs = append(outputs, grads...)
+		for i, n := range outputs {
+			weights = append(weights, b.Input(fmt.Sprint("loss_weights.", i), params.Dtype(), n.Shape()...))
 		}
+		if err := b.Err(); err != nil {
+			return nil, fmt.Errorf("train: %w", err)
+		}
+		var nodes layers.Nodes
+		g.Params, nodes = b.Weights()
+		r := &engine.Recompute{Cheap: cheap}
+		if layersPerBlock > 0 {
+			r.Block = b.BlockOf
+		}
+		grads, err := engine.VJP(outputs, weights, nodes, r)
+		if err != nil {
+			return nil, fmt.Errorf("train: %w", err)
+		}
+		outputs = append(outputs, grads...)
 	} else {
 		outputs = append(outputs, out.Logits)
-	}
-	if err := b.Err(); err != nil {
-		return nil, fmt.Errorf("train: %w", err)
 	}
 	program, err := engine.Compile(eg, outputs, engine.Options{Scope: b.ScopeOf, CheckFinite: o.CheckFinite, Poison: o.poison})
 	if err != nil {
 		return nil, fmt.Errorf("train: %w", err)
 	}
 	g.Program = program
-	g.ids, g.targets, g.lens = layers.InputValue(ids).Int32s(), layers.InputValue(targets).Int32s(), layers.InputValue(lens).Int32s()
 	g.rows = program.Value(rows)
-	if o.Train {
-		g.weights = layers.InputValue(weights)
-		g.step = layers.InputValue(b.Step()).Int32s()
-		for _, n := range outputs[1:] {
-			g.grads = append(g.grads, program.Value(n))
-		}
-	} else {
+	if out.Loss != nil {
+		g.term = program.Value(out.Loss)
+	}
+	if !o.Train {
 		g.logits = program.Value(out.Logits)
+		return g, nil
+	}
+	g.weights = layers.InputValue(weights[0])
+	if out.Loss != nil {
+		g.own = layers.InputValue(weights[1])
+	}
+	g.step = layers.InputValue(b.Step()).Int32s()
+	for _, n := range outputs[losses:] {
+		g.grads = append(g.grads, program.Value(n))
 	}
 	return g, nil
 }
 
-// load copies a batch of the graph's shape into its inputs.
-func (g *Graph) load(b *data.Batch) {
-	copy(g.ids, b.IDs)
-	copy(g.targets, b.Targets)
-	copy(g.lens, b.Lens)
+// inputs makes the inputs of a model, those that a batch has.
+func (g *Graph) inputs(b *layers.Builder, like *data.Batch) models.Inputs {
+	ints := func(name string, of func(b *data.Batch) []int32, shape ...int) *layers.Node {
+		if len(of(like)) == 0 {
+			return nil
+		}
+		n := b.Input(name, tensor.Int32, shape...)
+		g.bind(n, binding{ints: of})
+		return n
+	}
+	rows, t, u := like.B, like.T, len(like.TargetIDs)/like.B
+	in := models.Inputs{
+		IDs:        ints("input_ids", func(b *data.Batch) []int32 { return b.IDs }, rows, t),
+		Lens:       ints("lengths", func(b *data.Batch) []int32 { return b.Lens }, rows),
+		Types:      ints("token_type_ids", func(b *data.Batch) []int32 { return b.Types }, rows, t),
+		Globals:    ints("globals", func(b *data.Batch) []int32 { return b.Globals }, rows, len(like.Globals)/rows),
+		TargetIDs:  ints("decoder_input_ids", func(b *data.Batch) []int32 { return b.TargetIDs }, rows, u),
+		TargetLens: ints("decoder_lengths", func(b *data.Batch) []int32 { return b.TargetLens }, rows),
+	}
+	if d := len(like.Vectors) / (rows * t); d > 0 {
+		in.Vectors = b.Input("vectors", b.Dtype(), rows, t, d)
+		g.bind(in.Vectors, binding{floats: func(b *data.Batch) []float32 { return b.Vectors }})
+	}
+	for _, name := range slices.Sorted(maps.Keys(like.More)) {
+		if in.More == nil {
+			in.More = map[string]*layers.Node{}
+		}
+		in.More[name] = ints(name, func(b *data.Batch) []int32 { return b.More[name] }, rows, len(like.More[name])/rows)
+	}
+	return in
 }
 
-// setWeights gives every token the same factor; tokens without target have no loss whatever it is.
-func (g *Graph) setWeights(w float64) {
-	if engine.IsF32(g.weights) {
-		fill(engine.Floats[float32](g.weights), float32(w))
+// loss adds the loss of each row of a task.
+func (g *Graph) loss(b *layers.Builder, task string, logits, lens *layers.Node, like *data.Batch, smoothing float64) (*layers.Node, error) {
+	if logits == nil {
+		return nil, fmt.Errorf("train: the model has no head for %s: set model.task", task)
+	}
+	shape, err := g.goal.targetShape(task, logits)
+	if err != nil {
+		return nil, err
+	}
+	if n, _ := g.goal.count(like); n != shape.TotalSize() {
+		return nil, fmt.Errorf("train: the model gives logits of shape %v for %s, but the data have %d targets for %d examples", logits.Shape(), task, n, like.B)
+	}
+	lb, in := b.Scope("loss"), taskInputs{lens: lens}
+	if of := g.goal.targets; of != nil {
+		in.targets = lb.Input("labels", tensor.Int32, shape...)
+		g.bind(in.targets, binding{ints: of})
 	} else {
-		fill(engine.Floats[float64](g.weights), w)
+		in.values = lb.Input("values", b.Dtype(), shape...)
+		g.bind(in.values, binding{floats: func(b *data.Batch) []float32 { return b.Values }})
+	}
+	rows := g.goal.rows(lb, logits, in, smoothing)
+	if err := b.Err(); err != nil {
+		return nil, fmt.Errorf("train: %w", err)
+	}
+	return rows, nil
+}
+
+func (g *Graph) bind(n *layers.Node, in binding) {
+	if n != nil {
+		in.to = layers.InputValue(n)
+		g.bound = append(g.bound, in)
+	}
+}
+
+// load copies a batch of the graph's shape into its inputs.
+func (g *Graph) load(b *data.Batch) {
+	for _, in := range g.bound {
+		switch {
+		case in.ints != nil:
+			copy(in.to.Int32s(), in.ints(b))
+		case in.to.Dtype() == tensor.Float32:
+			copy(in.to.Float32s(), in.floats(b))
+		default:
+			for i, x := range in.floats(b) {
+				in.to.Float64s()[i] = float64(x)
+			}
+		}
+	}
+}
+
+// setWeights gives every row the same factor, and the model's own term another; rows without target have no loss whatever it is.
+func (g *Graph) setWeights(row, own float64) {
+	fillWith(g.weights, row)
+	if g.own != nil {
+		fillWith(g.own, own)
+	}
+}
+
+func fillWith(v gorgonia.Value, x float64) {
+	if engine.IsF32(v) {
+		fill(engine.Floats[float32](v), float32(x))
+	} else {
+		fill(engine.Floats[float64](v), x)
 	}
 }
 

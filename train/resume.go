@@ -1,8 +1,10 @@
 package train
 
 import (
+	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"reflect"
 	"runtime"
 
 	"gorgonia.org/tensor"
@@ -25,10 +27,12 @@ type state struct {
 	Unimproved int      `json:"unimproved"`     // of these, how many since
 	LastEval   int      `json:"last_eval"`      // step of the last evaluation
 	ValLoss    float64  `json:"val_loss"`       // its loss
-	ValBPB     float64  `json:"val_bpb"`
-	DataDigest string   `json:"data_digest"` // of the text
-	KernelSet  string   `json:"kernel_set"`  // results are the same to the bit within a set only
+	ValBPB     *float64 `json:"val_bpb"`        // and that in bits per byte, where text is predicted
+	DataDigest string   `json:"data_digest"`    // of the text
+	KernelSet  string   `json:"kernel_set"`     // results are the same to the bit within a set only
 	GoVersion  string   `json:"go_version"`
+
+	Curriculum *progressed `json:"curriculum,omitempty"`
 }
 
 // save writes a checkpoint. A failure is told, remembered, and tried again by the next save.
@@ -58,6 +62,7 @@ func (r *Run) snapshot() (checkpoints.Snapshot, error) {
 	s.Job = r.Job
 	s.Position = r.Trainer.Position(r.Step())
 	s.Epoch = s.Position / int64(r.Trainer.sampler.PerEpoch())
+	s.Curriculum = r.Trainer.grown
 	s.KernelSet, s.GoVersion = kernels.Set(), runtime.Version()
 	snap := checkpoints.Snapshot{Step: r.Step(), Best: s.BestStep, Config: cfg, State: s}
 	snap.Model = models.Tensors(r.Trainer.Params)
@@ -125,6 +130,9 @@ func (r *Run) restore() error {
 		return &ChangedError{r.Dir, fmt.Sprintf("the run was trained with seed %d and sequence_length %d, its config.json says %d and %d: its place in the data would be another",
 			was.Seed, was.SequenceLength, is.Seed, is.SequenceLength), "bring them back, or start a new run with fit --from"}
 	}
+	if was, is := r.state.Job.Train, r.Job.Train; !reflect.DeepEqual(was.Curriculum, is.Curriculum) || !sameStages(was.Stages, is.Stages) {
+		return &ChangedError{r.Dir, "train.curriculum or train.stages are not those of the checkpoint", "bring them back, or start a new run with fit --from"}
+	}
 	if r.state.DataDigest != r.Corpus.Digest {
 		return &ChangedError{r.Dir, "the data (" + r.Corpus.Name + ") are not those that the run has read", "bring the text back, or start a new run with fit --from"}
 	}
@@ -143,9 +151,19 @@ func (r *Run) restore() error {
 	if err := r.Trainer.restore(snap); err != nil {
 		return fmt.Errorf("%s: %w", report.Path, err)
 	}
+	if r.Trainer.grown != nil && r.state.Curriculum != nil {
+		r.Trainer.grown = r.state.Curriculum
+	}
 	if at := r.Trainer.Position(snap.Step); at != r.state.Position {
 		return &ChangedError{r.Dir, fmt.Sprintf("the checkpoint has read %d sequences, its config.json says %d", r.state.Position, at), "bring batch_size and global_batch back"}
 	}
 	r.saved = snap.Step
 	return nil
+}
+
+// sameStages compares stages by value.
+func sameStages(a, b []Stage) bool {
+	p, perr := json.Marshal(a)
+	q, qerr := json.Marshal(b)
+	return perr == nil && qerr == nil && sameJSON(p, q)
 }

@@ -40,6 +40,9 @@ func (j Job) Check() (models.Model, error) {
 		faults = append(faults, &config.FieldError{Path: "train.sequence_length", Value: j.Train.SequenceLength,
 			Want: fmt.Sprintf("want at most the positions of the model (%d)", m.Dims().Positions)})
 	}
+	if m != nil {
+		faults = append(faults, config.Faults(j.Train.checkStages(m))...)
+	}
 	return m, errors.Join(faults...)
 }
 
@@ -225,8 +228,8 @@ func (r *Run) Train(ctx context.Context, until int) (Result, error) {
 	res.DoneEvent = DoneEvent{Event: "done", Steps: r.Step(),
 		Checkpoint: checkpoints.StepDir(filepath.Join(r.Dir, "checkpoints"), r.saved), Stopped: stopped}
 	if r.state.LastEval > 0 {
-		loss, bpb := r.state.ValLoss, r.state.ValBPB
-		res.ValLoss, res.ValBPB = &loss, &bpb
+		loss := r.state.ValLoss
+		res.ValLoss, res.ValBPB = &loss, r.state.ValBPB
 	}
 	if r.saveErr != nil {
 		return res, fmt.Errorf("the last checkpoint could not be saved (the newest good one is of step %d): %w", r.saved, r.saveErr)
@@ -254,7 +257,8 @@ func (r *Run) scheduled() bool {
 // evaluate scores the validation part in plain windows and notes whether it is the best so far.
 func (r *Run) evaluate(ctx context.Context, limit int) error {
 	if r.evaluator == nil {
-		e, err := NewEvaluator(r.Model, r.Trainer.Params, r.Job.Train.BatchSize, r.Job.Train.SequenceLength)
+		t := r.Job.Train.SequenceLength
+		e, err := NewEvaluator(r.Model, r.Trainer.Params, r.Corpus.Val.Shape(t), r.Job.Train.BatchSize, t)
 		if err != nil {
 			return err
 		}
@@ -264,7 +268,7 @@ func (r *Run) evaluate(ctx context.Context, limit int) error {
 	if err != nil {
 		return err
 	}
-	e := EvalEvent{Event: "eval", Step: r.Step(), ValLoss: score.Loss, ValBPB: score.BitsPerByte(), ValAccuracy: score.Accuracy()}
+	e := EvalEvent{Event: "eval", Step: r.Step(), ValLoss: score.Loss, ValBPB: Number(score.BitsPerByte()), ValAccuracy: Number(score.Accuracy())}
 	s := &r.state
 	s.LastEval, s.ValLoss, s.ValBPB = e.Step, e.ValLoss, e.ValBPB
 	if e.Best = s.BestStep == 0 || e.ValLoss < s.BestLoss; e.Best {

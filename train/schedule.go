@@ -40,9 +40,12 @@ func progress(c Config, i float64) float64 {
 	return min(1, max(0, (i-w)/max(1, float64(c.Steps)-w)))
 }
 
-// LearningRate returns the rate of a step; the first step is 1. It depends on nothing but the config, so resuming, stopping
+// LearningRate returns the rate of a step; the first step is 1. A stage may have another peak, the schedule runs on. It depends on nothing but the config, so resuming, stopping
 // early and training past train.steps (where the rate stays at its floor) change nothing before.
 func (c Config) LearningRate(step int) float64 {
+	if k := c.stage(step); k < len(c.Stages) && c.Stages[k].LR > 0 {
+		c.LR = c.Stages[k].LR
+	}
 	i := float64(step)
 	warm := 1.0
 	if step < c.WarmupSteps {

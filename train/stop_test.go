@@ -91,7 +91,7 @@ func TestDivergedEvaluation(t *testing.T) {
 			p.Value.Float32s()[i] = 1e38
 		}
 	}
-	e, err := NewEvaluator(m, params, 2, 13)
+	e, err := NewEvaluator(m, params, data.Shape{}, 2, 13)
 	require.NoError(t, err)
 	part := data.FromTokens("made up", []int32{3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5})
 	_, err = e.Run(context.Background(), part.PlainWindows(13), 0, nil)

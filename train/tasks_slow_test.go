@@ -36,7 +36,7 @@ func TestTasksAreLearnt(t *testing.T) {
 			defer func() { require.NoError(t, r.Close()) }()
 			_, err := r.Train(context.Background(), 0)
 			require.NoError(t, err)
-			e, err := NewEvaluator(r.Model, r.Trainer.Params, 32, c.length)
+			e, err := NewEvaluator(r.Model, r.Trainer.Params, data.Shape{}, 32, c.length)
 			require.NoError(t, err)
 			score, err := e.Run(context.Background(), r.Corpus.Test.PlainWindows(c.length), 0, nil)
 			require.NoError(t, err)

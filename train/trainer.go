@@ -25,13 +25,13 @@ type Trainer struct {
 	Config Config
 	Adam   *AdamW
 
-	graph   *Graph
-	sampler *data.Sampler
-	batches []*data.Batch    // of one step
-	total   []gorgonia.Value // gradients of a step with several batches
+	part  *data.Part
+	grown *progressed // of a curriculum
+	phase
+	total []gorgonia.Value // gradients of a step with several batches
 }
 
-// NewTrainer compiles the model for the config's batches. params holds the weights to start from.
+// NewTrainer compiles the model for the first of the config's batches. params holds the weights to start from.
 func NewTrainer(m models.Model, params *layers.Params, part *data.Part, c Config) (*Trainer, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -39,28 +39,28 @@ func NewTrainer(m models.Model, params *layers.Params, part *data.Part, c Config
 	if p := m.Dims().Positions; p > 0 && c.SequenceLength > p {
 		return nil, &models.LengthError{Length: c.SequenceLength, Max: p}
 	}
-	sampler, err := part.Sampler(c.SequenceLength, c.Seed)
-	if err != nil {
+	if _, err := part.Sampler(c.SequenceLength, c.Seed); err != nil {
 		return nil, err
 	}
-	g, err := NewGraph(m, params, c.BatchSize, c.SequenceLength,
-		GraphOptions{Seed: c.Seed, Train: true, Recompute: c.Recompute, LabelSmoothing: c.LabelSmoothing})
-	if err != nil {
-		return nil, err
+	t := &Trainer{Model: m, Params: params, Config: c, Adam: NewAdamW(nil), part: part}
+	if k := c.Curriculum; k != nil {
+		t.grown = &progressed{Length: k.Start}
 	}
-	t := &Trainer{Model: m, Params: params, Config: c, Adam: NewAdamW(g.Params), graph: g, sampler: sampler}
-	for range c.Accumulation() {
-		t.batches = append(t.batches, data.NewBatch(c.BatchSize, c.SequenceLength))
+	if err := t.enter(); err != nil {
+		return nil, err
 	}
 	if len(t.batches) > 1 {
-		for _, grad := range g.grads {
+		for _, grad := range t.graph.grads {
 			t.total = append(t.total, engine.NewValue(engine.Type{Dtype: grad.Dtype(), Shape: grad.Shape().Clone()}))
 		}
 	}
 	return t, nil
 }
 
-// Graph is the compiled training step: its plan, its profile.
+// Length is the number of tokens in the sequences of the next step.
+func (t *Trainer) Length() int { return t.length }
+
+// Graph is the compiled training step: its plan, its profile. A curriculum or stages change it.
 func (t *Trainer) Graph() *Graph { return t.graph }
 
 // Position is the number of the next training example after so many steps.
@@ -72,23 +72,33 @@ func (t *Trainer) Position(steps int) int64 { return int64(steps) * int64(t.Conf
 func (t *Trainer) Step() (StepEvent, error) {
 	step := t.Adam.Step + 1
 	e := StepEvent{Event: "step", Step: step, LR: t.Config.LearningRate(step)}
+	if err := t.enter(); err != nil {
+		return e, fmt.Errorf("step %d: %w", step, err)
+	}
+	if t.grown != nil || len(t.Config.Stages) > 0 {
+		e.Length = t.length
+	}
 	start := time.Now()
 	position, kept := t.Position(step-1), 0
 	for _, b := range t.batches {
 		t.sampler.Fill(position, b)
 		position += int64(b.B)
-		kept += b.Scored()
+		_, n := t.graph.goal.count(b)
+		kept += n
 	}
 	grads := t.graph.grads
-	loss := 0.0
+	loss, own := 0.0, 0.0
 	for i, b := range t.batches {
 		t.graph.load(b)
-		t.graph.setWeights(1 / float64(max(kept, 1)))
+		t.graph.setWeights(1/float64(max(kept, 1)), 1/float64(len(t.batches)))
 		t.graph.step[0] = int32((step-1)*len(t.batches) + i)
 		if err := t.graph.Program.Run(); err != nil {
 			return e, fmt.Errorf("step %d: %w", step, err)
 		}
 		loss += sum(t.graph.rows)
+		if t.graph.term != nil {
+			own += sum(t.graph.term) / float64(len(t.batches))
+		}
 		if t.total != nil {
 			t.accumulate(i == 0)
 		}
@@ -98,11 +108,17 @@ func (t *Trainer) Step() (StepEvent, error) {
 	}
 	e.Loss = loss / float64(max(kept, 1))
 	e.GradNorm = GlobalNorm(grads)
-	if !finite(e.Loss) || !finite(e.GradNorm) {
-		return e, &DivergedError{Step: step, Loss: e.Loss, Norm: e.GradNorm}
+	if t.graph.term != nil {
+		e.OwnLoss = &own
+	}
+	if !finite(e.Loss) || !finite(own) || !finite(e.GradNorm) {
+		return e, &DivergedError{Step: step, Loss: e.Loss + own, Norm: e.GradNorm}
 	}
 	t.Adam.Update(t.Config, e.LR, ClipFactor(e.GradNorm, t.Config.GradClip), grads)
-	e.TokensPerS = float64(len(t.batches)*t.Config.BatchSize*t.Config.SequenceLength) / time.Since(start).Seconds()
+	e.TokensPerS = float64(len(t.batches)*t.Config.BatchSize*t.length) / time.Since(start).Seconds()
+	if t.grown != nil {
+		t.grown.note(t.Config.Curriculum, e.Loss, t.Config.SequenceLength)
+	}
 	return e, nil
 }
 

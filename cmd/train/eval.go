@@ -49,15 +49,45 @@ train, val or test for a part of the model's own data, or task:NAME for the test
 type evalDone struct {
 	Event       string                `json:"event"` // "done"
 	Split       string                `json:"split"`
-	Loss        float64               `json:"loss"`
-	BitsPerByte float64               `json:"bits_per_byte"`
-	Perplexity  float64               `json:"perplexity"`
-	Accuracy    float64               `json:"accuracy"`
-	Tokens      int64                 `json:"tokens"`
+	Loss        float64               `json:"loss"`          // nats a token, example or end of an answer; of regression the mean squared error
+	BitsPerByte *float64              `json:"bits_per_byte"` // null where no text is predicted
+	Perplexity  *float64              `json:"perplexity"`    // null of regression
+	Accuracy    *float64              `json:"accuracy"`      // null of regression
+	Tokens      int64                 `json:"tokens"`        // scored: tokens, examples, ends of answers, numbers
 	Checkpoint  string                `json:"checkpoint"`
-	Position    []train.PositionScore `json:"by_position"`
-	Exact       *float64              `json:"exact_match,omitempty"` // of a task: examples with every answer right
-	Depth       []train.DepthScore    `json:"by_depth,omitempty"`    // of a task that hides something
+	Position    []train.PositionScore `json:"by_position"`              // null where what is scored has no place
+	BitsPerTok  *float64              `json:"bits_per_token,omitempty"` // of masked_lm: bits for each masked token
+	MSE         *float64              `json:"mse,omitempty"`            // of regression, of one number
+	Exact       *float64              `json:"exact_match,omitempty"`    // of a task, answers and pairs: examples with everything right
+	Depth       []train.DepthScore    `json:"by_depth,omitempty"`       // of a task that hides something
+}
+
+// newEvalDone puts a score into JSON.
+func newEvalDone(split, checkpoint string, s train.Score, ofTask bool) evalDone {
+	done := evalDone{Event: "done", Split: split, Loss: s.Loss, BitsPerByte: train.Number(s.BitsPerByte()), Perplexity: train.Number(s.Perplexity()),
+		Accuracy: train.Number(s.Accuracy()), Tokens: s.Tokens, Checkpoint: checkpoint, Position: s.Position, MSE: train.Number(s.MSE()), Depth: s.Depth}
+	if s.Task == "masked_lm" {
+		done.BitsPerTok = train.Number(s.BitsPerToken())
+	}
+	if ofTask || s.Task == "question_answering" || s.Task == "seq2seq_lm" {
+		done.Exact = train.Number(s.ExactMatch())
+	}
+	return done
+}
+
+// scoreText tells a score to people.
+func scoreText(s train.Score) string {
+	if !s.Classes() {
+		return fmt.Sprintf("mean squared error %.4f", s.MSE())
+	}
+	text := fmt.Sprintf("loss %.4f", s.Loss)
+	if bpb := train.Number(s.BitsPerByte()); bpb != nil {
+		text += fmt.Sprintf(", bits per byte %.4f", *bpb)
+	}
+	if s.Task == "masked_lm" {
+		text += fmt.Sprintf(", bits per masked token %.4f", s.BitsPerToken())
+	}
+	return text + fmt.Sprintf(", perplexity %.3f, accuracy %s", s.Perplexity(), percent(s.Accuracy()))
 }
 
 func (a *app) eval(ctx context.Context, path, spec string, sets []string) error {
@@ -73,25 +103,14 @@ func (a *app) eval(ctx context.Context, path, spec string, sets []string) error 
 	if err := part.CheckWindows(c.SequenceLength); err != nil {
 		return err
 	}
-	e, err := train.NewEvaluator(l.model, l.params, c.BatchSize, c.SequenceLength)
+	s, err := a.score(ctx, "window", l.model, l.params, part, c)
 	if err != nil {
 		return err
 	}
-	w := part.StridedWindows(c.SequenceLength, (c.SequenceLength+1)/2)
-	p := a.out.startProgress("window", 0, w.Len())
-	s, err := e.Run(ctx, w, 0, func(done, _ int) { p.update(done, "") })
-	a.out.endProgress()
-	if err != nil {
-		return err
-	}
-	done := evalDone{"done", part.Name, s.Loss, s.BitsPerByte(), s.Perplexity(), s.Accuracy(), s.Tokens, l.dir, s.Position, nil, s.Depth}
-	if part.Length() > 0 {
-		exact := s.ExactMatch()
-		done.Exact = &exact
-	}
+	done := newEvalDone(part.Name, l.dir, s, part.Length() > 0)
 	a.out.event(done)
-	a.out.text("%s, %s part of %s: %d tokens\n", l.dir, part.Name, l.dataName(spec), s.Tokens)
-	a.out.text("loss %.4f, bits per byte %.4f, perplexity %.3f, accuracy %s\n", s.Loss, s.BitsPerByte(), s.Perplexity(), percent(s.Accuracy()))
+	a.out.text("%s, %s part of %s: %d %s\n", l.dir, part.Name, l.dataName(spec), s.Tokens, s.Unit())
+	a.out.text("%s\n", scoreText(s))
 	for _, b := range s.Position {
 		a.out.text("  after %6d to %6d tokens of the window: loss %.4f (%d tokens)\n", b.From, b.To-1, b.Loss, b.Tokens)
 	}

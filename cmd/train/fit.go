@@ -11,6 +11,7 @@ import (
 
 	"github.com/euryale-ml/euryale/checkpoints"
 	"github.com/euryale-ml/euryale/data"
+	"github.com/euryale-ml/euryale/layers"
 	"github.com/euryale-ml/euryale/models"
 	"github.com/euryale-ml/euryale/train"
 )
@@ -147,13 +148,13 @@ func (a *app) drive(ctx context.Context, run *train.Run, until int, sample bool)
 		return err
 	}
 	if !res.Interrupted {
-		score, err := a.score(ctx, "test part", run.Model, run.Trainer, run.Corpus.Test, run.Job.Train)
+		score, err := a.score(ctx, "test part", run.Model, run.Trainer.Params, run.Corpus.Test, run.Job.Train)
 		if err != nil && ctx.Err() == nil {
 			return err
 		}
 		if err == nil {
-			bpb, accuracy := score.BitsPerByte(), score.Accuracy()
-			res.TestBPB, res.TestAcc = &bpb, &accuracy
+			res.TestLoss, res.TestBPB, res.TestAcc = &score.Loss, train.Number(score.BitsPerByte()), train.Number(score.Accuracy())
+			res.TestExact = newEvalDone("", "", score, run.Corpus.Test.Length() > 0).Exact
 		} else {
 			res.Interrupted, res.Stopped = true, "interrupted"
 		}
@@ -187,13 +188,13 @@ func (a *app) sample(ctx context.Context, run *train.Run) error {
 	return nil
 }
 
-// score evaluates the current weights on a part: every token once, windows with stride half.
-func (a *app) score(ctx context.Context, what string, m models.Model, t *train.Trainer, part *data.Part, c train.Config) (train.Score, error) {
-	e, err := train.NewEvaluator(m, t.Params, c.BatchSize, c.SequenceLength)
+// score evaluates weights on a part, as train.Windows says.
+func (a *app) score(ctx context.Context, what string, m models.Model, params *layers.Params, part *data.Part, c train.Config) (train.Score, error) {
+	e, err := train.NewEvaluator(m, params, part.Shape(c.SequenceLength), c.BatchSize, c.SequenceLength)
 	if err != nil {
 		return train.Score{}, err
 	}
-	w := part.StridedWindows(c.SequenceLength, (c.SequenceLength+1)/2)
+	w := train.Windows(m.Task(), part, c.SequenceLength)
 	p := a.out.startProgress(what, 0, w.Len())
 	defer a.out.endProgress()
 	return e.Run(ctx, w, 0, func(done, _ int) { p.update(done, "") })
@@ -220,25 +221,48 @@ func size(p *data.Part) string {
 
 // hooks show the progress of training.
 func (a *app) hooks(c train.Config) train.Hooks {
-	bpb := ""
+	val := ""
 	return train.Hooks{
 		Step: func(e train.StepEvent) {
 			a.out.event(e)
 			if a.training != nil {
-				a.training.update(e.Step, fmt.Sprintf("loss %.4f  lr %.2e  |g| %.2f  %s tok/s%s", e.Loss, e.LR, e.GradNorm, thousands(int64(e.TokensPerS)), bpb))
+				a.training.update(e.Step, fmt.Sprintf("loss %.4f  lr %.2e  |g| %.2f  %s tok/s%s%s", e.Loss, e.LR, e.GradNorm, thousands(int64(e.TokensPerS)), lengthText(e.Length), val))
 			}
 		},
 		Eval: func(e train.EvalEvent) {
 			a.out.event(e)
-			bpb = fmt.Sprintf("  val %.3f bpb", e.ValBPB)
+			val = fmt.Sprintf("  val %.3f", e.ValLoss)
+			if e.ValBPB != nil {
+				val = fmt.Sprintf("  val %.3f bpb", *e.ValBPB)
+			}
 			mark := ""
 			if e.Best {
 				mark = "  (best so far)"
 			}
-			a.out.note("step %d: validation loss %.4f, %.4f bits per byte, accuracy %s%s", e.Step, e.ValLoss, e.ValBPB, percent(e.ValAccuracy), mark)
+			a.out.note("step %d: validation loss %.4f%s%s", e.Step, e.ValLoss, measures(e.ValBPB, e.ValAccuracy), mark)
 		},
 		Warning: func(s string) { a.out.note("warning: %s", strings.TrimSpace(s)) },
 	}
+}
+
+// lengthText tells people the length of the sequences, where it changes.
+func lengthText(t int) string {
+	if t == 0 {
+		return ""
+	}
+	return fmt.Sprintf("  T %d", t)
+}
+
+// measures are those beside the loss that there are.
+func measures(bpb, accuracy *float64) string {
+	text := ""
+	if bpb != nil {
+		text += fmt.Sprintf(", %.4f bits per byte", *bpb)
+	}
+	if accuracy != nil {
+		text += ", accuracy " + percent(*accuracy)
+	}
+	return text
 }
 
 // conclude says how it went and what to do next.
@@ -249,14 +273,14 @@ func (a *app) conclude(run *train.Run, res train.Result) {
 		return
 	}
 	a.out.text("step %d", res.Steps)
-	if res.ValBPB != nil {
-		a.out.text(": validation %.4f bits per byte", *res.ValBPB)
+	if res.ValLoss != nil {
+		a.out.text(": validation loss %.4f%s", *res.ValLoss, measures(res.ValBPB, nil))
 	}
-	if res.TestBPB != nil {
-		a.out.text(", test %.4f, accuracy %s", *res.TestBPB, percent(*res.TestAcc))
+	if res.TestLoss != nil {
+		a.out.text("; test loss %.4f%s", *res.TestLoss, measures(res.TestBPB, res.TestAcc))
 	}
 	a.out.text("\n")
-	if res.TestBPB != nil && run.Corpus.Name == data.EmbeddedName {
+	if res.TestBPB != nil && run.Corpus.Name == data.EmbeddedName && run.Model.Task() == "causal_lm" {
 		a.out.text("  for comparison, bits per byte of the same test part by compressors that have seen the train part:\n")
 		a.out.text("  gzip -9 3.19 (looks 32 kB back), bzip2 -9 2.43 (900 kB); this model looks at most %d bytes back\n", run.Job.Train.SequenceLength)
 	}

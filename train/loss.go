@@ -1,0 +1,131 @@
+package train
+
+import (
+	"fmt"
+
+	"gorgonia.org/tensor"
+
+	"github.com/euryale-ml/euryale/data"
+	"github.com/euryale-ml/euryale/layers"
+	"github.com/euryale-ml/euryale/models"
+)
+
+// objective is what a task makes of a model's logits: a loss for each of some rows. The sum over the rows that have something to
+// predict, divided by how many that are in a step, is the loss of the step; so parts of a step may be of any size.
+type objective struct {
+	unit string // what a row is, for people
+	axes int    // of the logits
+
+	// targets are the classes of the rows, negative where there is nothing to predict; nil for values.
+	targets func(b *data.Batch) []int32
+	// rows adds the loss of each row to a graph.
+	rows func(b *layers.Builder, logits *layers.Node, in taskInputs, smoothing float64) *layers.Node
+	// places is how many rows an example has that follow each other in time; nil if none do.
+	places  func(b *data.Batch) int
+	bytes   bool // rows stand for bytes of text
+	causal  bool // rows are predicted from what is before them alone, so that windows may overlap
+	pointer bool // the classes are the tokens of the example, which are an axis of the logits before the last
+}
+
+// taskInputs are the graph inputs that only the loss reads.
+type taskInputs struct {
+	targets *layers.Node // int32, of the shape that the task's rows have
+	values  *layers.Node // [B,K]
+	lens    *layers.Node // int32 [B]
+}
+
+// objectives are those of the tasks of config.json.
+var objectives = map[string]objective{
+	"causal_lm":               {unit: "token", axes: 3, targets: ofTokens, rows: classRows, places: inputPlaces, bytes: true, causal: true},
+	"masked_lm":               {unit: "masked token", axes: 3, targets: ofTokens, rows: classRows, places: inputPlaces, bytes: true},
+	"token_classification":    {unit: "token", axes: 3, targets: ofTokens, rows: classRows, places: inputPlaces},
+	"seq2seq_lm":              {unit: "token", axes: 3, targets: func(b *data.Batch) []int32 { return b.TargetTargets }, rows: classRows, places: outputPlaces, bytes: true},
+	"sequence_classification": {unit: "example", axes: 2, targets: ofExamples, rows: classRows},
+	"question_answering":      {unit: "end", axes: 3, targets: ofExamples, rows: pointerRows, pointer: true},
+	"regression":              {unit: "value", axes: 2, rows: squareRows},
+}
+
+func ofTokens(b *data.Batch) []int32   { return b.Targets }
+func ofExamples(b *data.Batch) []int32 { return b.Labels }
+func inputPlaces(b *data.Batch) int    { return b.T }
+func outputPlaces(b *data.Batch) int   { return len(b.TargetTargets) / b.B }
+
+// objectiveOf finds the objective of a task.
+func objectiveOf(task string) (objective, error) {
+	o, ok := objectives[task]
+	if !ok {
+		return o, fmt.Errorf("train: there is no loss for the task %q", task)
+	}
+	return o, nil
+}
+
+// classRows is the cross entropy of each row, in nats.
+func classRows(b *layers.Builder, logits *layers.Node, in taskInputs, smoothing float64) *layers.Node {
+	return layers.CrossEntropyRows(b, logits, in.targets, smoothing)
+}
+
+// pointerRows is the cross entropy of both ends of each answer over the tokens of its example.
+func pointerRows(b *layers.Builder, logits *layers.Node, in taskInputs, _ float64) *layers.Node {
+	return layers.PointerRows(b, logits, in.targets, in.lens)
+}
+
+// squareRows is the squared error of each value.
+func squareRows(b *layers.Builder, logits *layers.Node, in taskInputs, _ float64) *layers.Node {
+	d := layers.Add(b, logits, layers.Scale(b, in.values, -1))
+	return layers.Mul(b, d, d)
+}
+
+// kept tells of each row of a batch whether it has something to predict.
+func (o objective) kept(b *data.Batch) func(r int) bool {
+	if o.targets != nil {
+		t := o.targets(b)
+		return func(r int) bool { return t[r] >= 0 }
+	}
+	k := len(b.Values) / b.B
+	return func(r int) bool { return b.Lens[r/k] > 0 }
+}
+
+// count is how many rows there are in a batch, and how many of them have something to predict.
+func (o objective) count(b *data.Batch) (rows, kept int) {
+	rows = len(b.Values)
+	if o.targets != nil {
+		rows = len(o.targets(b))
+	}
+	is := o.kept(b)
+	for r := range rows {
+		if is(r) {
+			kept++
+		}
+	}
+	return rows, kept
+}
+
+// check refuses batches that lack what the task is about, or what the model reads.
+func (o objective) check(m models.Model, b *data.Batch) error {
+	if rows, _ := o.count(b); rows == 0 {
+		return fmt.Errorf("train: the model is for %s, but the data have no %s to learn from: give data or a task of that kind", m.Task(), o.unit)
+	}
+	have, want := len(b.Vectors)/(b.B*b.T), m.Dims().Vectors
+	switch {
+	case want > 0 && have == 0:
+		return fmt.Errorf("train: the model reads vectors of %d numbers, the data have tokens: give a task of vectors", want)
+	case have > 0 && want != have:
+		return fmt.Errorf("train: the data are vectors of %d numbers, the model reads %s", have, map[bool]string{true: "tokens", false: fmt.Sprintf("those of %d", want)}[want == 0])
+	}
+	return nil
+}
+
+// targetShape is the shape of what a task's logits are held against: they have an axis of classes more, or of tokens, or none.
+func (o objective) targetShape(task string, logits *layers.Node) (tensor.Shape, error) {
+	s := logits.Shape()
+	if len(s) != o.axes {
+		return nil, fmt.Errorf("train: the model gives logits of shape %v for %s, want %d axes", s, task, o.axes)
+	}
+	switch {
+	case o.pointer:
+		return tensor.Shape{s[0], s[2]}, nil
+	case o.targets == nil:
+		return s.Clone(), nil
+	}
+	return s[:len(s)-1].Clone(), nil
+}
