@@ -12,11 +12,11 @@ import (
 // StarTransformerConfig is the Star-Transformer: tokens on a ring around one relay. JSON keys are Hugging Face's words where it has
 // them.
 type StarTransformerConfig struct {
-	ModelType             string  `json:"model_type"` // "star_transformer"
-	Task                  string  `json:"task"`       // sequence_classification, token_classification, regression
-	VocabSize             int     `json:"vocab_size"` // 0 with input_size
-	InputSize             int     `json:"input_size"` // size of the vectors that are read in place of tokens; 0: tokens
-	NumLabels             int     `json:"num_labels"` // classes, or numbers of a regression
+	ModelType             string  `json:"model_type"`  // "star_transformer"
+	Task                  string  `json:"task"`        // sequence_classification, token_classification, regression
+	VocabSize             int     `json:"vocab_size"`  // 0 with vector_size
+	VectorSize            int     `json:"vector_size"` // size of the vectors that are read in place of tokens; 0: tokens
+	NumLabels             int     `json:"num_labels"`  // classes, or numbers of a regression
 	HiddenSize            int     `json:"hidden_size"`
 	IntermediateSize      int     `json:"intermediate_size"`   // width of the feed-forward layers of mode residual; 0 = 4 hidden_size
 	NumHiddenLayers       int     `json:"num_hidden_layers"`   // steps
@@ -66,9 +66,9 @@ func NewStarTransformer(c StarTransformerConfig) (*StarTransformer, error) {
 	}
 	var p problems
 	p.oneOf("task", c.Task, "sequence_classification", "token_classification", "regression")
-	p.want(c.InputSize >= 0 && c.InputSize <= maxSize, "input_size", c.InputSize, fmt.Sprintf("0 to %d", maxSize))
-	if c.InputSize > 0 {
-		p.want(c.VocabSize == 0, "vocab_size", c.VocabSize, "0 beside input_size: a model reads tokens or vectors")
+	p.want(c.VectorSize >= 0 && c.VectorSize <= maxSize, "vector_size", c.VectorSize, fmt.Sprintf("0 to %d", maxSize))
+	if c.VectorSize > 0 {
+		p.want(c.VocabSize == 0, "vocab_size", c.VocabSize, "0 beside vector_size: a model reads tokens or vectors")
 	} else {
 		p.size("vocab_size", c.VocabSize, maxSize)
 	}
@@ -113,7 +113,7 @@ func (m *StarTransformer) Task() string { return m.cfg.Task }
 func (m *StarTransformer) Dims() Dims {
 	c := m.cfg
 	d := Dims{Vocab: c.VocabSize, Hidden: c.HiddenSize, Inner: c.IntermediateSize, Layers: c.NumHiddenLayers, Heads: c.NumAttentionHeads,
-		Labels: c.NumLabels, Vectors: c.InputSize}
+		Labels: c.NumLabels, Vectors: c.VectorSize}
 	if c.PositionEmbeddingType == "learned" {
 		d.Positions = c.MaxPositionEmbeddings
 	}
@@ -178,11 +178,11 @@ func (m *StarTransformer) embed(b *layers.Builder, in Inputs) *Node {
 	c := m.cfg
 	var e *Node
 	switch {
-	case c.InputSize > 0 && in.Vectors == nil:
-		return b.Failf("the model reads vectors of %d numbers (input_size), and was given token ids", c.InputSize)
-	case c.InputSize > 0:
-		if s := in.Vectors.Shape(); len(s) != 3 || s[2] != c.InputSize {
-			return b.Failf("vectors of shape %v, input_size wants [B,T,%d]", s, c.InputSize)
+	case c.VectorSize > 0 && in.Vectors == nil:
+		return b.Failf("the model reads vectors of %d numbers (vector_size), and was given token ids", c.VectorSize)
+	case c.VectorSize > 0:
+		if s := in.Vectors.Shape(); len(s) != 3 || s[2] != c.VectorSize {
+			return b.Failf("vectors of shape %v, vector_size wants [B,T,%d]", s, c.VectorSize)
 		}
 		e = layers.Linear(b.Scope("projection"), in.Vectors, layers.LinearConfig{Out: c.HiddenSize, Init: layers.XavierUniform()})
 	default:

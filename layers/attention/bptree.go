@@ -80,50 +80,58 @@ func (b BPTree) Edges(tokens, clip int) []Edge {
 	}
 	var edges []Edge
 	for i := range tokens {
-		left, right, span := i-1, i+1, i
-		halfLeft, halfRight := false, false // one child of the node here is covered already
-		for j := range levels {
-			label := (2*b.K + 1) * min(j, clip)
-			for t := range b.K {
-				if right < levels[j] && !b.past {
-					switch {
-					case !halfRight:
-						edges = append(edges, Edge{offsets[j] + right, i, label + 2*t + 2})
-					case 2*right+1 < levels[j-1]: // else there is no second child, and the step is idle
-						edges = append(edges, Edge{offsets[j-1] + 2*right + 1, i, label + 2*t + 2})
-					}
-					halfRight = false
-				}
-				right++
-				if left >= 0 {
-					if halfLeft {
-						edges = append(edges, Edge{offsets[j-1] + 2*left, i, label + 2*t + 1})
-					} else {
-						edges = append(edges, Edge{offsets[j] + left, i, label + 2*t + 1})
-					}
-					halfLeft = false
-				}
-				left--
-				if right >= levels[j] && left < 0 {
-					// Nothing is left on this level: the steps that remain only move on.
-					right, left = right+b.K-1-t, left-(b.K-1-t)
-					break
-				}
+		from := len(edges)
+		b.token(i, levels, clip, func(level, node, label int) { edges = append(edges, Edge{offsets[level] + node, i, label}) })
+		own := edges[from:]
+		sort.Slice(own, func(x, y int) bool { return own[x].Key < own[y].Key })
+	}
+	for j := 1; j < len(levels); j++ {
+		for m := range levels[j] {
+			for t := m << j; t < min((m+1)<<j, tokens); t++ {
+				edges = append(edges, Edge{t, offsets[j] + m, (2*b.K + 1) * min(j, clip)})
 			}
-			halfLeft = halfLeft || left&1 == 0
-			halfRight = halfRight || right&1 == 1
-			left, right = left>>1, right>>1 // towards -∞
-			edges = append(edges, Edge{i, offsets[j] + span, label})
-			span >>= 1
 		}
 	}
-	sort.Slice(edges, func(x, y int) bool {
-		if d := edges[x].Query - edges[y].Query; d != 0 {
-			return d < 0
-		}
-		return edges[x].Key < edges[y].Key
-	})
 	return edges
+}
+
+// token calls read for each node that token i reads: the place of the node in its level, whose sizes are levels, and the label.
+func (b BPTree) token(i int, levels []int, clip int, read func(level, node, label int)) {
+	left, right := i-1, i+1
+	halfLeft, halfRight := false, false // one child of the node here is covered already
+	read(0, i, 0)
+	for j := 0; j < len(levels) && (left >= 0 || !b.past); j++ {
+		label := (2*b.K + 1) * min(j, clip)
+		for t := range b.K {
+			if right < levels[j] && !b.past {
+				switch {
+				case !halfRight:
+					read(j, right, label+2*t+2)
+				case 2*right+1 < levels[j-1]: // else there is no second child, and the step is idle
+					read(j-1, 2*right+1, label+2*t+2)
+				}
+				halfRight = false
+			}
+			right++
+			if left >= 0 {
+				if halfLeft {
+					read(j-1, 2*left, label+2*t+1)
+				} else {
+					read(j, left, label+2*t+1)
+				}
+				halfLeft = false
+			}
+			left--
+			if right >= levels[j] && left < 0 {
+				// Nothing is left on this level: the steps that remain only move on.
+				right, left = right+b.K-1-t, left-(b.K-1-t)
+				break
+			}
+		}
+		halfLeft = halfLeft || left&1 == 0
+		halfRight = halfRight || right&1 == 1
+		left, right = left>>1, right>>1 // towards -∞
+	}
 }
 
 // treeLevels are the sizes of the levels of a tree, the tokens first: each half of that below, rounded up, down to the root.
