@@ -23,6 +23,7 @@ var families = []struct {
 	{"encoder", newEncoder},
 	{"gpt2", newGPT2},
 	{"gpt_neo", newGPTNeo},
+	{"longformer", newLongformer},
 	{"star_transformer", newStarTransformer},
 }
 
