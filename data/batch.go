@@ -96,37 +96,36 @@ func rowOf[E any](b *Batch, field []E, r int) []E {
 	return field[r*n : (r+1)*n]
 }
 
-// clear makes row r padding as a whole.
-func (b *Batch) clear(r int) {
-	clear(rowOf(b, b.IDs, r))
+// clear makes row r padding as a whole. pad is the id of padding.
+func (b *Batch) clear(r int, pad int32) {
+	fill(rowOf(b, b.IDs, r), pad)
 	b.Lens[r] = 0
 	clear(rowOf(b, b.Types, r))
 	clear(rowOf(b, b.Vectors, r))
 	clear(rowOf(b, b.Values, r))
-	clear(rowOf(b, b.TargetIDs, r))
+	fill(rowOf(b, b.TargetIDs, r), pad)
 	clear(rowOf(b, b.TargetLens, r))
 	for _, none := range [][]int32{b.Targets, b.Globals, b.Labels, b.TargetTargets} {
-		fillNone(rowOf(b, none, r))
+		fill(rowOf(b, none, r), -1)
 	}
 	for _, field := range b.More {
-		fillNone(rowOf(b, field, r))
+		fill(rowOf(b, field, r), -1)
 	}
 	if b.Tenths != nil {
 		b.Tenths[r] = -1
 	}
 }
 
-func fillNone(x []int32) {
+func fill(x []int32, v int32) {
 	for i := range x {
-		x[i] = -1
+		x[i] = v
 	}
 }
 
-// pad makes everything from column n of row r padding.
-func (b *Batch) pad(r, n int) {
-	for i := r*b.T + n; i < (r+1)*b.T; i++ {
-		b.IDs[i], b.Targets[i] = 0, -1
-	}
+// pad makes everything from column n of row r padding. id is that of padding.
+func (b *Batch) pad(r, n int, id int32) {
+	fill(rowOf(b, b.IDs, r)[n:], id)
+	fill(rowOf(b, b.Targets, r)[n:], -1)
 	b.Lens[r] = int32(n)
 	if b.Tenths != nil {
 		b.Tenths[r] = -1

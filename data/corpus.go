@@ -7,22 +7,12 @@ import (
 	_ "embed"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
-
-// Config chooses the data of a run: a path, a task, or by default the embedded book. JSON keys are those of "data".
-type Config struct {
-	// Path is a text file, a folder of .txt files or a .jsonl file, each also compressed by gzip or bzip2; "" is the embedded corpus.
-	Path string `json:"path,omitempty"`
-	// Task is a synthetic task with its parameters, such as needle(length=64), see Tasks; one that is made from text takes that of Path.
-	Task string `json:"task,omitempty"`
-	// Tokenizer is "bytes", the default.
-	Tokenizer string `json:"tokenizer,omitempty"`
-	// TextField is the field of a jsonl line that holds the text; "" is "text".
-	TextField string `json:"text_field,omitempty"`
-}
 
 // EmbeddedName is what the embedded corpus is called: Moby-Dick, 1,204,997 bytes.
 const EmbeddedName = "moby_dick"
@@ -35,6 +25,7 @@ type Corpus struct {
 	Name             string // the path, or EmbeddedName
 	Tokenizer        Tokenizer
 	Train, Val, Test *Part
+	Classes          []string // of sequence_classification, by their numbers
 	// Digest is the SHA-256 of documents and parts. A run that is resumed compares it: other data, other training.
 	Digest string
 }
@@ -44,7 +35,8 @@ type Corpus struct {
 // A single text is cut into 90, 5 and 5 % of its bytes in this order, each after the next blank line (the next line end, the next
 // character, where there is no blank line near). Documents of a folder or a jsonl file go whole: to validation those with
 // index%20 == 9, to test those with index%20 == 19, to train the others; a jsonl file whose every line has "split" decides itself.
-// Fewer than 20 documents are each cut like a single text.
+// Lines of a group (data.group_field) go where the first of them goes. Fewer than 20 documents are each cut like a single text, unless
+// they are classified or are pairs.
 //
 // Cost: the text once in memory plus, for tokenizers other than bytes, 4 bytes a token.
 //
@@ -55,25 +47,30 @@ func Load(c Config) (*Corpus, error) {
 	if c.Task != "" {
 		return c.loadTask()
 	}
-	src, tok, err := c.read()
+	src, err := c.read()
 	if err != nil {
 		return nil, err
 	}
-	parts := split(src)
-	corpus := &Corpus{Name: src.name, Tokenizer: tok, Digest: digest(parts)}
+	parts, err := split(src, c.view(0).frame().whole)
+	if err != nil {
+		return nil, err
+	}
+	tok, err := c.fit(parts[0])
+	if err != nil {
+		return nil, err
+	}
+	m := c.maker(src, tok)
+	corpus := &Corpus{Name: src.name, Tokenizer: tok, Classes: m.classes, Digest: digest(c, tok, parts)}
 	for i, to := range []**Part{&corpus.Train, &corpus.Val, &corpus.Test} {
-		part := newPart(src.name, PartNames[i], tok, parts[i])
-		if part.targets() == 0 {
-			return nil, &Error{Kind: ErrTooShort, Path: src.name,
-				What: fmt.Sprintf("too short: its %s part would have no 2 tokens in a row", part.Name), Fix: "give at least some hundred bytes of text"}
+		if *to, err = m.part(PartNames[i], parts[i]); err != nil {
+			return nil, err
 		}
-		*to = part
 	}
 	return corpus, nil
 }
 
-// LoadWhole reads the data as one part that is called "all": to evaluate on a text that was not trained on.
-// Of a task, which has no whole, it is the test part.
+// LoadWhole reads the data as one part that is called "all": to evaluate on a text that was not trained on. A tokenizer that is trained must
+// be given by With. Of a task, which has no whole, it is the test part.
 //
 // Errors: *Error.
 func LoadWhole(c Config) (*Part, error) {
@@ -84,15 +81,15 @@ func LoadWhole(c Config) (*Part, error) {
 		}
 		return corpus.Test, nil
 	}
-	src, tok, err := c.read()
+	src, err := c.read()
 	if err != nil {
 		return nil, err
 	}
-	part := newPart(src.name, "all", tok, src.docs)
-	if part.targets() == 0 {
-		return nil, &Error{Kind: ErrTooShort, Path: src.name, What: "too short: no 2 tokens in a row", Fix: "give more text"}
+	tok, err := c.NewTokenizer()
+	if err != nil {
+		return nil, err
 	}
-	return part, nil
+	return c.maker(src, tok).part("all", src.docs)
 }
 
 // Part returns the part of a name: train, val or test.
@@ -105,51 +102,79 @@ func (c *Corpus) Part(name string) (*Part, bool) {
 	return nil, false
 }
 
-// Spec returns the configuration with the data that SPEC of the command line names: "task:NAME" or a path. A task that is made from text
-// leaves the path as it is.
-func (c Config) Spec(spec string) Config {
-	path := c.Path
-	c.Path, c.Task = "", ""
-	if task, ok := strings.CutPrefix(spec, "task:"); ok {
-		c.Task = task
-		if kind, _, ok := taskKindOf(task); ok && kind.text {
-			c.Path = path
-		}
-		if task == "" {
-			c.Task = "?" // not "no task": Load names those that there are
-		}
-	} else {
-		c.Path = spec
-	}
-	return c
-}
-
-// NewTokenizer returns the tokenizer of the data: that of the task, or the one that is named.
-//
-// Errors: ErrTokenizer; ErrUnknownTask and ErrTask.
-func (c Config) NewTokenizer() (Tokenizer, error) {
-	if c.Task == "" {
-		return NewTokenizer(c.Tokenizer)
-	}
-	t, err := c.readTask()
-	if err != nil {
+// read returns the documents.
+func (c Config) read() (*source, error) {
+	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return t.tokenizer(), nil
+	if c.Path == "" || c.Path == EmbeddedName {
+		return readEmbedded()
+	}
+	if set, ok := sets[c.Path]; ok {
+		return set.read(c)
+	}
+	return readSource(c.Path, c.fields())
 }
 
-// read returns the documents and the tokenizer.
-func (c Config) read() (*source, Tokenizer, error) {
-	tok, err := NewTokenizer(c.Tokenizer)
-	if err != nil {
-		return nil, nil, err
+// fit returns the tokenizer, trained on the documents if it is to be trained.
+func (c Config) fit(docs []document) (Tokenizer, error) {
+	tok, err := c.NewTokenizer()
+	if u := (*untrained)(nil); errors.As(err, &u) {
+		return trainBPE(u.size, docs)
 	}
-	if c.Path == "" || c.Path == EmbeddedName {
-		src, err := readEmbedded()
-		return src, tok, err
+	return tok, err
+}
+
+// maker makes parts of documents.
+type maker struct {
+	Config
+	source  string
+	tok     Tokenizer
+	vocab   *vocabulary
+	classes []string
+}
+
+func (c Config) maker(src *source, tok Tokenizer) *maker {
+	m := &maker{Config: c, source: src.name, tok: tok, vocab: newVocabulary(tok)}
+	if c.objective() == "sequence_classification" {
+		m.classes = c.Classes
+		if len(m.classes) == 0 {
+			for _, doc := range src.docs {
+				m.classes = append(m.classes, doc.label)
+			}
+			slices.Sort(m.classes)
+			m.classes = slices.Compact(m.classes)
+		}
 	}
-	src, err := readSource(c.Path, c.TextField)
-	return src, tok, err
+	return m
+}
+
+// part makes a part. Errors: ErrTooShort; ErrLabel.
+func (m *maker) part(name string, docs []document) (*Part, error) {
+	p := newPart(m.source, name, m.tok, m.vocab, m.view(len(m.classes)), docs)
+	switch m.objective() {
+	case "sequence_classification":
+		for _, doc := range docs {
+			class := slices.Index(m.classes, doc.label)
+			if class < 0 {
+				return nil, &Error{Kind: ErrLabel, Path: doc.name, What: fmt.Sprintf("the class %q is none of those that the model knows (%s)", doc.label, strings.Join(m.classes, ", ")),
+					Fix: "give data with the classes of the training"}
+			}
+			p.labels = append(p.labels, int32(class))
+		}
+	case "seq2seq_lm":
+		p.bytes, p.targetBounds = 0, []int{0}
+		for _, doc := range docs {
+			p.bytes += int64(len(doc.target))
+			p.targets.append(m.tok, doc.target)
+			p.targetBounds = append(p.targetBounds, p.targets.len())
+		}
+	}
+	if p.readable() == 0 {
+		return nil, &Error{Kind: ErrTooShort, Path: m.source, What: fmt.Sprintf("too short: its %s part would have no 2 tokens in a row", name),
+			Fix: "give at least some hundred bytes of text"}
+	}
+	return p, nil
 }
 
 func readEmbedded() (*source, error) {
@@ -164,14 +189,28 @@ func readEmbedded() (*source, error) {
 	return &source{name: EmbeddedName, docs: []document{{name: EmbeddedName, text: text}}}, nil
 }
 
-func digest(parts [3][]document) string {
+// digest sums up documents, parts and what is asked of them.
+func digest(c Config, tok Tokenizer, parts [3][]document) string {
 	h := sha256.New()
+	text := func(b []byte) {
+		_ = binary.Write(h, binary.LittleEndian, uint64(len(b)))
+		_, _ = h.Write(b)
+	}
 	for _, docs := range parts {
 		_ = binary.Write(h, binary.LittleEndian, uint64(len(docs)))
 		for _, doc := range docs {
-			_ = binary.Write(h, binary.LittleEndian, uint64(len(doc.text)))
-			_, _ = h.Write(doc.text)
+			text(doc.text)
+			if c.objective() != "causal_lm" {
+				text(doc.target)
+				text([]byte(doc.label))
+			}
 		}
+	}
+	if c.objective() != "causal_lm" {
+		_, _ = fmt.Fprintf(h, "%s %+v", c.objective(), c.view(0))
+	}
+	if bpe, ok := tok.(*BPE); ok {
+		text(bpe.JSON())
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }

@@ -18,6 +18,7 @@ var (
 	ErrUnknownTask = errors.New("unknown task")
 	ErrTask        = errors.New("bad task parameter")
 	ErrTokenizer   = errors.New("unknown tokenizer")
+	ErrLabel       = errors.New("unknown class")
 	ErrRead        = errors.New("cannot be read")
 )
 

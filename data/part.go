@@ -4,19 +4,37 @@ import "fmt"
 
 // Part is a number of documents as tokens, or of examples of a task.
 type Part struct {
-	Name   string // train, val, test or all
-	source string // for errors
+	Name   string      // train, val, test or all
+	source string      // for errors
+	view   view        // what is asked of the text
+	vocab  *vocabulary // nil: every token counts as a byte
 	tokens tokens
 	bounds []int // document d holds tokens bounds[d] to bounds[d+1]
 	bytes  int64
-	task   *examples // in place of tokens and bounds, if it is of a task
+
+	marks        []int   // first tokens of the sections of all documents, if these have sections
+	labels       []int32 // class of each document, if that is asked for
+	targets      tokens  // what belongs to each document, in the manner of tokens and bounds, if that is asked for
+	targetBounds []int
+
+	task *examples // in place of all that, if it is of a task
 }
 
-func newPart(source, name string, tok Tokenizer, docs []document) *Part {
-	p := &Part{Name: name, source: source, bounds: make([]int, 1, len(docs)+1)}
+func newPart(source, name string, tok Tokenizer, vocab *vocabulary, v view, docs []document) *Part {
+	p := &Part{Name: name, source: source, view: v, vocab: vocab, bounds: make([]int, 1, len(docs)+1)}
 	for _, doc := range docs {
 		p.bytes += int64(len(doc.text))
-		p.tokens.append(tok, doc.text)
+		if doc.sections == nil {
+			p.tokens.append(tok, doc.text)
+		}
+		for i, start := range doc.sections {
+			end := len(doc.text)
+			if i+1 < len(doc.sections) {
+				end = doc.sections[i+1]
+			}
+			p.marks = append(p.marks, p.tokens.len())
+			p.tokens.append(tok, doc.text[start:end])
+		}
 		p.bounds = append(p.bounds, p.tokens.len())
 	}
 	return p
@@ -84,11 +102,11 @@ func (p *Part) Document(d int) []int32 {
 	return ids
 }
 
-// targets is how many tokens have one before them in their document.
-func (p *Part) targets() int {
+// readable is how many tokens can be read of all documents.
+func (p *Part) readable() int {
 	n := 0
 	for d := range p.Documents() {
-		n += max(0, p.bounds[d+1]-p.bounds[d]-1)
+		n += p.inputs(d)
 	}
 	return n
 }
@@ -107,34 +125,23 @@ func (p *Part) checkLength(t int) error {
 	if p.task != nil {
 		return p.task.checkLength(p.source, t)
 	}
-	if t < 1 {
-		return &Error{Kind: ErrTooShort, Path: p.source, What: fmt.Sprintf("sequence_length is %d", t), Fix: "set train.sequence_length to 1 or more", Largest: p.longest() - 1}
+	f := p.view.frame()
+	largest := p.longest() - f.ahead
+	if t < 1+f.beside {
+		return &Error{Kind: ErrTooShort, Path: p.source, What: fmt.Sprintf("sequence_length is %d", t), Fix: fmt.Sprintf("set train.sequence_length to %d or more", 1+f.beside), Largest: largest}
 	}
-	if n := p.longest(); n < t+1 {
-		return &Error{Kind: ErrTooShort, Path: p.source, Largest: n - 1,
-			What: fmt.Sprintf("too short for sequence_length %d: the longest document of its %s part has %d tokens", t, p.Name, n),
-			Fix:  fmt.Sprintf("set train.sequence_length to at most %d or give more text", n-1)}
+	if !f.whole && largest < t {
+		return &Error{Kind: ErrTooShort, Path: p.source, Largest: largest,
+			What: fmt.Sprintf("too short for sequence_length %d: the longest document of its %s part has %d tokens", t, p.Name, p.longest()),
+			Fix:  fmt.Sprintf("set train.sequence_length to at most %d or give more text", largest)}
 	}
 	return nil
-}
-
-// fill writes row r: inputs are tokens start to end-1 of the part, targets start+1 to end; those up to index from have no
-// target. end is at most the last token of the document.
-func (b *Batch) fill(r int, p *Part, start, end, from int) {
-	ids, targets := b.IDs[r*b.T:(r+1)*b.T], b.Targets[r*b.T:(r+1)*b.T]
-	n := end - start
-	p.tokens.copy(ids[:n], start)
-	p.tokens.copy(targets[:n], start+1)
-	for i := range min(n, max(0, from-start)) {
-		targets[i] = -1
-	}
-	b.pad(r, n)
 }
 
 // FromTokens makes a part of documents that are tokens already: the random ones of a benchmark, or those of a task. A token counts
 // as one byte.
 func FromTokens(name string, docs ...[]int32) *Part {
-	p := &Part{Name: name, source: name, bounds: make([]int, 1, len(docs)+1), tokens: tokens{wide: []int32{}}}
+	p := &Part{Name: name, source: name, view: causalView{}, bounds: make([]int, 1, len(docs)+1), tokens: tokens{wide: []int32{}}}
 	for _, doc := range docs {
 		p.bytes += int64(len(doc))
 		p.tokens.wide = append(p.tokens.wide, doc...)
@@ -148,5 +155,12 @@ func (p *Part) Shape(t int) Shape {
 	if p.task != nil {
 		return p.task.task.shape
 	}
-	return Shape{}
+	return p.view.shape(t)
+}
+
+// finish completes a batch of the part.
+func (p *Part) finish(b *Batch) {
+	if p.task != nil && p.task.task.finish != nil {
+		p.task.task.finish(b)
+	}
 }

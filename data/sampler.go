@@ -41,7 +41,7 @@ func (p *Part) Sampler(t int, seed uint64) (*Sampler, error) {
 	}
 	n := 0
 	for d := range p.Documents() {
-		if k := sequences(p.bounds[d+1]-p.bounds[d], t); k > 0 {
+		if k := p.sequences(d, t); k > 0 {
 			n += k
 			s.docs = append(s.docs, d)
 			s.ends = append(s.ends, n)
@@ -50,12 +50,13 @@ func (p *Part) Sampler(t int, seed uint64) (*Sampler, error) {
 	return s, nil
 }
 
-// sequences is how many examples a document of size tokens gives in an epoch.
-func sequences(size, t int) int {
-	if size < 2 {
-		return 0
+// sequences is how many examples document d gives in an epoch.
+func (p *Part) sequences(d, t int) int {
+	size := p.inputs(d)
+	if f := p.view.frame(); f.whole || size == 0 {
+		return min(1, size)
 	}
-	n := max(1, (size-1)/t)
+	n := max(1, size/t)
 	if n >= freePhase {
 		n--
 	}
@@ -70,15 +71,16 @@ func (s *Sampler) T() int { return s.t }
 
 // Fill writes the examples position to position+B-1. Cost: O(B·(T + log documents)), no allocation.
 func (s *Sampler) Fill(position int64, b *Batch) {
+	b.Bytes = 0
 	for r := range b.B {
+		epoch, i := s.shuffled(position + int64(r))
 		if task := s.part.task; task != nil {
-			_, i := s.shuffled(position + int64(r))
 			task.fill(b, r, i, &s.stream)
 			continue
 		}
-		start, end := s.example(position + int64(r))
-		b.fill(r, s.part, start, end, 0)
+		s.part.view.fill(b, r, s.part, s.window(epoch, i), hash(s.seed, uint64(epoch), 2, uint64(i)))
 	}
+	s.part.finish(b)
 }
 
 // shuffled returns the epoch of a position, and which of the N examples it holds.
@@ -91,20 +93,20 @@ func (s *Sampler) shuffled(position int64) (epoch int64, i int) {
 	return epoch, s.order.at(i)
 }
 
-// example returns the first input and the last target of an example as indices of the part's tokens.
-func (s *Sampler) example(position int64) (start, end int) {
-	epoch, i := s.shuffled(position)
+// window returns window i of an epoch.
+func (s *Sampler) window(epoch int64, i int) span {
 	k := sort.SearchInts(s.ends, i+1)
 	first := 0
 	if k > 0 {
 		first = s.ends[k-1]
 	}
 	d := s.docs[k]
-	a, z := s.part.bounds[d], s.part.bounds[d+1]-1
-	if z-a <= s.t {
-		return a, z
+	a := s.part.bounds[d]
+	f, size := s.part.view.frame(), s.part.inputs(d)
+	if t := s.t - f.beside; f.whole || size <= t {
+		return span{d, a, a + min(size, t), a}
 	}
-	slack := z - a - (s.ends[k]-first)*s.t
-	start = a + below(hash(s.seed, uint64(epoch), 1, uint64(d)), slack+1) + (i-first)*s.t
-	return start, start + s.t
+	slack := size - (s.ends[k]-first)*s.t
+	start := a + below(hash(s.seed, uint64(epoch), 1, uint64(d)), slack+1) + (i-first)*s.t
+	return span{d, start, start + s.t, start}
 }

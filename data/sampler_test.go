@@ -3,6 +3,7 @@ package data
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -12,9 +13,9 @@ import (
 // pairs is a tokenizer of two bytes a token, with ids beyond a byte.
 type pairs struct{}
 
-func (pairs) Name() string          { return "pairs" }
-func (pairs) VocabSize() int        { return 1 << 16 }
-func (pairs) Decode([]int32) string { return "" }
+func (pairs) Name() string              { return "pairs" }
+func (pairs) VocabSize() int            { return 1 << 16 }
+func (pairs) Decode(ids []int32) string { return strings.Repeat("..", len(ids)) }
 func (pairs) Encode(s string) []int32 {
 	ids := make([]int32, (len(s)+1)/2)
 	for i := range s {
@@ -33,7 +34,7 @@ func partOf(tok Tokenizer, sizes ...int) *Part {
 		}
 		docs = append(docs, document{name: fmt.Sprint(d), text: text})
 	}
-	return newPart("made up", "train", tok, docs)
+	return newPart("made up", "train", tok, newVocabulary(tok), causalView{}, docs)
 }
 
 // documentOf is the document that holds token i.
@@ -79,6 +80,12 @@ func TestPermutationLooksRandom(t *testing.T) {
 	}
 }
 
+// windowAt returns the first input and the last target of an example.
+func windowAt(s *Sampler, position int64) (start, end int) {
+	w := s.window(s.shuffled(position))
+	return w.start, w.end
+}
+
 func TestEpochHoldsEveryExampleOnce(t *testing.T) {
 	for _, tok := range []Tokenizer{Bytes{}, pairs{}} {
 		p := partOf(tok, 1009, 13, 1, 0, 31, 30, 400)
@@ -89,7 +96,7 @@ func TestEpochHoldsEveryExampleOnce(t *testing.T) {
 		for epoch := range int64(3) {
 			starts := map[int]int{}
 			for i := range n {
-				start, end := s.example(epoch*int64(n) + int64(i))
+				start, end := windowAt(s, epoch*int64(n)+int64(i))
 				require.NotContains(t, starts, start)
 				starts[start] = end
 				require.Equal(t, documentOf(p, start), documentOf(p, end), "one document")
@@ -119,7 +126,7 @@ func TestOffsetsVaryAndReachEverything(t *testing.T) {
 	require.Equal(t, int64(19), n)
 	phases, targets := map[int]bool{}, make([]bool, 353)
 	for i := range 400 * n {
-		start, end := s.example(i)
+		start, end := windowAt(s, i)
 		phases[start%17] = true
 		for j := start + 1; j <= end; j++ {
 			targets[j] = true
@@ -139,7 +146,7 @@ func TestFill(t *testing.T) {
 	for position := int64(0); position < 60; position += 3 {
 		s.Fill(position, b)
 		for r := range 3 {
-			start, end := s.example(position + int64(r))
+			start, end := windowAt(s, position+int64(r))
 			n := end - start
 			require.Equal(t, int32(n), b.Lens[r])
 			ids, targets := b.IDs[r*11:r*11+11], b.Targets[r*11:r*11+11]
@@ -247,7 +254,7 @@ func TestStridedWindowsScoreEveryTokenOnce(t *testing.T) {
 			}
 		}
 		require.Equal(t, int64(total), w.Scored())
-		require.Equal(t, p.targets(), total)
+		require.Equal(t, p.readable(), total)
 	})
 }
 
@@ -256,14 +263,14 @@ func TestFromTokens(t *testing.T) {
 	require.Equal(t, []int{2, 5, 5}, []int{p.Documents(), p.Tokens(), int(p.Bytes())})
 	b := NewBatch(2, 2)
 	p.PlainWindows(2).Fill(0, b)
-	require.Equal(t, &Batch{B: 2, T: 2, IDs: []int32{70000, 1, 3, 0}, Targets: []int32{1, 2, 4, -1}, Lens: []int32{2, 1}}, b)
+	require.Equal(t, &Batch{B: 2, T: 2, IDs: []int32{70000, 1, 3, 0}, Targets: []int32{1, 2, 4, -1}, Lens: []int32{2, 1}, Bytes: 3}, b)
 }
 
 func TestPlainWindows(t *testing.T) {
 	w := partOf(Bytes{}, 25, 9).PlainWindows(8)
-	require.Equal(t, []span{{0, 8, 0}, {8, 16, 8}, {16, 24, 16}, {25, 33, 25}}, w.spans)
+	require.Equal(t, []span{{0, 0, 8, 0}, {0, 8, 16, 8}, {0, 16, 24, 16}, {1, 25, 33, 25}}, w.spans)
 	require.Equal(t, 32.0, w.Bytes())
 	w = partOf(Bytes{}, 26).PlainWindows(8)
-	require.Equal(t, span{24, 25, 24}, w.spans[3], "the rest")
+	require.Equal(t, span{0, 24, 25, 24}, w.spans[3], "the rest")
 	require.Equal(t, 25*2.0, partOf(pairs{}, 52).PlainWindows(8).Bytes())
 }

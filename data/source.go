@@ -31,6 +31,68 @@ type document struct {
 	name string
 	text []byte
 	part string // train, val or test where the source says so itself
+
+	target   []byte // of a pair
+	label    string // class
+	group    string // what keeps it together with others; "": nothing
+	sections []int  // where in text its sections begin, from 0 on; nil: it has none
+}
+
+// fields are the names under which a source holds what is wanted of a document; "": not wanted.
+type fields struct {
+	text, target, label, group string
+	join                       bool // one document for each group, a section for each line
+}
+
+// fields are those that the objective needs.
+func (c Config) fields() fields {
+	or := func(name, standard string) string {
+		if name == "" {
+			return standard
+		}
+		return name
+	}
+	f := fields{text: or(c.TextField, "text"), group: c.GroupField, join: c.Join}
+	switch c.objective() {
+	case "sequence_classification":
+		f.label = or(c.LabelField, "label")
+	case "seq2seq_lm":
+		f.target = or(c.TargetField, "target")
+	}
+	return f
+}
+
+// get returns the names that are wanted, in the order text, target, label, group.
+func (f fields) names() [4]string { return [4]string{f.text, f.target, f.label, f.group} }
+
+// set gives a document the values of names.
+func (d *document) set(values [4]string) {
+	d.text, d.label, d.group = []byte(values[0]), values[2], values[3]
+	if values[1] != "" {
+		d.target = []byte(values[1])
+	}
+}
+
+// joined makes one document of those of each group that follow each other, with a section for each and a blank between them.
+func joined(docs []document) []document {
+	var all []document
+	for _, doc := range docs {
+		last := len(all) - 1
+		if last < 0 || doc.group != all[last].group || doc.part != all[last].part || doc.group == "" {
+			doc.sections = []int{0}
+			doc.text = slices.Clip(doc.text)
+			all = append(all, doc)
+			continue
+		}
+		to := &all[last]
+		to.text = append(to.text, ' ')
+		to.sections = append(to.sections, len(to.text))
+		to.text = append(to.text, doc.text...)
+		if doc.target != nil {
+			to.target = append(append(slices.Clip(to.target), ' '), doc.target...)
+		}
+	}
+	return all
 }
 
 // source is what was read from a path.
@@ -39,25 +101,31 @@ type source struct {
 	docs []document
 }
 
-// readSource reads a text file, a folder of text files or a jsonl file.
-func readSource(path, textField string) (*source, error) {
+// readSource reads a text file, a folder of text files, or a file with a document on each line.
+func readSource(path string, f fields) (*source, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, fileError(path, err)
 	}
 	if info.IsDir() {
-		return readFolder(path)
+		return readFolder(path, f)
 	}
 	if !info.Mode().IsRegular() {
 		return nil, &Error{Kind: ErrFormat, Path: path, What: "neither a file nor a folder", Fix: "give a text file, a folder or a .jsonl file"}
 	}
 	ext, _ := extension(path)
 	if ext == ".jsonl" || ext == ".ndjson" {
-		return readJSONL(path, textField)
+		return readLines(path, f, &jsonLines{names: f.names()})
+	}
+	if ext == ".tsv" && f.target+f.label+f.group != "" {
+		return readLines(path, f, &columns{names: f.names()})
 	}
 	if !slices.Contains(textExtensions, ext) {
 		return nil, &Error{Kind: ErrFormat, Path: path, What: fmt.Sprintf("unknown extension %q", ext),
 			Fix: "use .txt (plain text) or .jsonl, also with .gz or .bz2, or a folder of .txt files"}
+	}
+	if f.target+f.label != "" {
+		return nil, &Error{Kind: ErrFormat, Path: path, What: "a plain text has neither classes nor targets", Fix: "give a .jsonl or a .tsv file (for classes also a folder with a folder for each class)"}
 	}
 	left := maxBytes
 	text, err := readText(path, &left)
@@ -67,8 +135,8 @@ func readSource(path, textField string) (*source, error) {
 	return &source{name: path, docs: []document{{name: path, text: text}}}, nil
 }
 
-// readFolder reads every .txt file below a folder, in the order of their paths.
-func readFolder(root string) (*source, error) {
+// readFolder reads every .txt file below a folder, in the order of their paths. The class of a text is the name of the folder that it is in.
+func readFolder(root string, f fields) (*source, error) {
 	var paths []string
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -86,6 +154,9 @@ func readFolder(root string) (*source, error) {
 		return nil, &Error{Kind: ErrEmpty, Path: root, What: "no .txt file in this folder or below", Fix: "put .txt, .txt.gz or .txt.bz2 files there"}
 	}
 	slices.SortFunc(paths, func(a, b string) int { return strings.Compare(filepath.ToSlash(a), filepath.ToSlash(b)) })
+	if f.target != "" {
+		return nil, &Error{Kind: ErrFormat, Path: root, What: "a folder of texts has no targets", Fix: "give a .jsonl or a .tsv file"}
+	}
 	src := &source{name: root}
 	left := maxBytes
 	for _, path := range paths {
@@ -96,7 +167,11 @@ func readFolder(root string) (*source, error) {
 		if err != nil {
 			return nil, err
 		}
-		src.docs = append(src.docs, document{name: path, text: text})
+		doc := document{name: path, text: text}
+		if f.label != "" {
+			doc.label = filepath.Base(filepath.Dir(path))
+		}
+		src.docs = append(src.docs, doc)
 	}
 	if len(src.docs) == 0 {
 		return nil, &Error{Kind: ErrEmpty, Path: root, What: fmt.Sprintf("all %d .txt files are empty", len(paths)), Fix: "give files with text"}

@@ -2,6 +2,8 @@ package data
 
 import (
 	"bytes"
+	"fmt"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -11,35 +13,47 @@ var PartNames = []string{"train", "val", "test"}
 // splitEvery is the period of the rule for documents; fewer than that are cut themselves.
 const splitEvery = 20
 
-// split deals the documents out to train, val and test, see Load.
-func split(src *source) (parts [3][]document) {
-	own := true
-	for _, doc := range src.docs {
+// split deals the documents out to train, val and test, see Load. whole ones are never cut, nor are those of a group or with sections.
+//
+// Errors: ErrTooShort if there are too few of these.
+func split(src *source, whole bool) (parts [3][]document, err error) {
+	own, n := true, 0
+	index, groups := make([]int, len(src.docs)), map[string]int{}
+	for i, doc := range src.docs {
 		own = own && doc.part != ""
+		whole = whole || doc.group != "" || doc.sections != nil
+		at, known := groups[doc.group]
+		if !known || doc.group == "" {
+			at = n
+			groups[doc.group] = n
+			n++
+		}
+		index[i] = at
+	}
+	if !own && whole && n < splitEvery {
+		return parts, &Error{Kind: ErrTooShort, Path: src.name, What: fmt.Sprintf("%d documents, too few for three parts of whole ones", n),
+			Fix: fmt.Sprintf("give at least %d, or a jsonl file in which \"split\" says train, val or test", splitEvery)}
 	}
 	for i, doc := range src.docs {
 		switch {
 		case own:
-			for k, name := range PartNames {
-				if doc.part == name {
-					parts[k] = append(parts[k], doc)
-				}
-			}
-		case len(src.docs) < splitEvery:
+			k := slices.Index(PartNames, doc.part)
+			parts[k] = append(parts[k], doc)
+		case n < splitEvery:
 			a := cut(doc.text, len(doc.text)*90/100)
 			b := cut(doc.text, len(doc.text)*95/100)
 			for k, text := range [][]byte{doc.text[:a], doc.text[a:b], doc.text[b:]} {
 				parts[k] = append(parts[k], document{name: doc.name, text: text})
 			}
-		case i%splitEvery == splitEvery/2-1:
+		case index[i]%splitEvery == splitEvery/2-1:
 			parts[1] = append(parts[1], doc)
-		case i%splitEvery == splitEvery-1:
+		case index[i]%splitEvery == splitEvery-1:
 			parts[2] = append(parts[2], doc)
 		default:
 			parts[0] = append(parts[0], doc)
 		}
 	}
-	return parts
+	return parts, nil
 }
 
 // cut returns where to cut a text at or after a position: after the next blank line, else after the next line, else before the next

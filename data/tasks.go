@@ -44,12 +44,14 @@ type task struct {
 	length  int    // T
 	answers int    // targets of an example
 	words   *words // its vocabulary; nil: bytes
+	special bool   // its vocabulary is that of the text, with Specials
 	shape   Shape  // what its batches have besides ids and targets
 	sizes   [3]int // examples of train, val, test
 
-	// draw writes an example over zeros (ids [T]) and -1 (targets [T]). It returns how many of the T tokens it uses, and in which tenth
-	// of them the thing to be found lies; -1: in no particular one.
-	draw func(r *stream, part int, ids, targets []int32) (n, tenth int)
+	// draw writes an example over what example says is there before.
+	draw func(r *stream, part int, x *example)
+	// finish, if not nil, completes a batch of examples with what depends on all of them.
+	finish func(b *Batch)
 	// bind gives it its text, if it is made from text.
 	bind func(parts [3]*Part) error
 }

@@ -24,7 +24,8 @@ func copyKind(name, summary string, reverse bool) taskKind {
 			gap, count, symbols := v["gap"], v["count"], v["symbols"]
 			length := gap + 2*count
 			t := &task{length: length, answers: count, words: newWords(wordGroup{"s", symbols}, wordGroup{"_", 1}, wordGroup{"GO", 1})}
-			t.draw = func(r *stream, _ int, ids, targets []int32) (int, int) {
+			t.draw = func(r *stream, _ int, x *example) {
+				ids, targets := x.ids, x.targets
 				for i := range count {
 					ids[i] = int32(r.below(symbols))
 				}
@@ -42,7 +43,6 @@ func copyKind(name, summary string, reverse bool) taskKind {
 						ids[count+gap+i+1] = ids[from]
 					}
 				}
-				return length, -1
 			}
 			return t, nil
 		},
@@ -68,12 +68,12 @@ var duplicateTask = taskKind{
 		}
 		half := length / 2
 		t := &task{length: length, answers: half - 1, words: newWords(wordGroup{"0", 1}, wordGroup{"s", symbols})}
-		t.draw = func(r *stream, _ int, ids, targets []int32) (int, int) {
+		t.draw = func(r *stream, _ int, x *example) {
+			ids, targets := x.ids, x.targets
 			for i := 1; i < half; i++ {
 				ids[i] = int32(1 + r.below(symbols))
 				ids[half+i], targets[half+i-1] = ids[i], ids[i]
 			}
-			return length, -1
 		}
 		return t, faults
 	},

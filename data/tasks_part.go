@@ -14,6 +14,32 @@ type examples struct {
 	hash uint64 // of the task's bare name
 	part int    // 0 train, 1 val, 2 test
 	n    int
+
+	vocab *vocabulary // nil: an answer counts as a byte
+}
+
+// example is a row of a batch that a task writes. Ids are 0, targets and the other whole numbers are -1, segments and the rest 0 before;
+// what a batch does not have is nil.
+type example struct {
+	ids, targets, types []int32   // [T]
+	globals             []int32   // [G]
+	labels              []int32   // [1] or [2]
+	vectors             []float32 // [T,D]
+	values              []float32 // [K]
+	more                map[string][]int32
+
+	n     int // tokens that it uses; T before
+	tenth int // in which tenth of them the thing to be found lies; -1: in no particular one
+}
+
+// ask makes a label, a class or the only one of these, of whatever the batch has: the class of a row and the place that asks for it.
+func (x *example) ask(class int32, place int) {
+	if len(x.labels) > 0 {
+		x.labels[0] = class
+	}
+	if len(x.globals) > 0 {
+		x.globals[0] = int32(place)
+	}
 }
 
 // loadTask makes the corpus of a task.
@@ -25,28 +51,48 @@ func (c Config) loadTask() (*Corpus, error) {
 	kind, _, _ := taskKindOf(c.Task)
 	digest := sha256.New()
 	_, _ = io.WriteString(digest, t.name+"\n")
+	corpus := &Corpus{Name: "task:" + t.name}
 	if t.bind != nil {
-		text, err := Load(Config{Path: c.Path, TextField: c.TextField})
+		text := c.text(t)
+		docs, err := Load(text)
 		if err != nil {
 			return nil, err
 		}
-		if err := t.bind([3]*Part{text.Train, text.Val, text.Test}); err != nil {
+		if err := t.bind([3]*Part{docs.Train, docs.Val, docs.Test}); err != nil {
 			return nil, err
 		}
-		_, _ = io.WriteString(digest, text.Digest+"\n")
+		_, _ = io.WriteString(digest, docs.Digest+"\n")
+		corpus.Tokenizer = docs.Tokenizer
+	} else if corpus.Tokenizer, err = c.NewTokenizer(); err != nil {
+		return nil, err
 	}
-	corpus := &Corpus{Name: "task:" + t.name, Tokenizer: t.tokenizer()}
+	var vocab *vocabulary
+	if t.special {
+		vocab = newVocabulary(corpus.Tokenizer)
+	}
 	var s stream
 	for i, to := range []**Part{&corpus.Train, &corpus.Val, &corpus.Test} {
-		e := &examples{task: t, hash: taskHash(kind.name), part: i, n: t.sizes[i]}
-		*to = &Part{Name: PartNames[i], source: corpus.Name, task: e, bounds: []int{0}}
-		b := NewBatch(1, t.length)
+		e := &examples{task: t, hash: taskHash(kind.name), part: i, n: t.sizes[i], vocab: vocab}
+		*to = &Part{Name: PartNames[i], source: corpus.Name, task: e, view: causalView{}, bounds: []int{0}}
+		b := t.shape.NewBatch(1, t.length)
 		e.fill(b, 0, 0, &s) // a change of the rule is a change of the data
 		_ = binary.Write(digest, binary.LittleEndian, b.IDs)
 		_ = binary.Write(digest, binary.LittleEndian, b.Targets)
 	}
 	corpus.Digest = hex.EncodeToString(digest.Sum(nil))
 	return corpus, nil
+}
+
+// text is the configuration of the text that a task is made from.
+func (c Config) text(t *task) Config {
+	text := Config{Path: c.Path, TextField: c.TextField, GroupField: c.GroupField, Join: c.Join, trained: c.trained}
+	if t.special {
+		text.Tokenizer = c.Tokenizer
+		if text.Tokenizer == "" || text.Tokenizer == "bytes" {
+			text.Tokenizer = BytesSpecial{}.Name()
+		}
+	}
+	return text
 }
 
 // readTask reads the task's name and refuses what does not go with one.
@@ -58,33 +104,44 @@ func (c Config) readTask() (*task, error) {
 	if t.bind == nil && c.Path != "" {
 		return nil, &Error{Kind: ErrTask, Path: "task:" + c.Task, What: fmt.Sprintf("data.path is %q, but this task is not made from text", c.Path), Fix: "leave data.path or data.task out"}
 	}
-	if tok := t.tokenizer().Name(); c.Tokenizer != "" && c.Tokenizer != tok {
+	if c.Tokenizer != "" && !t.special && (t.words != nil || c.Tokenizer != "bytes") {
 		return nil, &Error{Kind: ErrTask, Path: "task:" + c.Task, What: fmt.Sprintf("data.tokenizer is %q, but this task has its own tokens", c.Tokenizer), Fix: "leave data.tokenizer out"}
 	}
 	return t, nil
 }
 
-func (t *task) tokenizer() Tokenizer {
-	if t.words == nil {
-		return Bytes{}
-	}
-	return t.words
-}
-
 // fill writes example i as row r, which has at least as many columns as the example; the others are padding.
 func (e *examples) fill(b *Batch, r, i int, s *stream) {
-	ids, targets := b.IDs[r*b.T:(r+1)*b.T], b.Targets[r*b.T:(r+1)*b.T]
-	clear(ids)
-	for k := range targets {
-		targets[k] = -1
-	}
-	s.start(e.hash, e.part, i)
-	n, tenth := e.task.draw(s, e.part, ids[:e.task.length], targets[:e.task.length])
-	b.Lens[r] = int32(n)
 	if b.Tenths == nil {
 		b.Tenths = make([]int8, b.B)
 	}
-	b.Tenths[r] = int8(tenth)
+	b.clear(r, e.vocab.pad())
+	t := e.task.length
+	x := &s.example
+	*x = example{ids: rowOf(b, b.IDs, r)[:t], targets: rowOf(b, b.Targets, r)[:t], globals: rowOf(b, b.Globals, r), labels: rowOf(b, b.Labels, r),
+		values: rowOf(b, b.Values, r), more: x.more, n: t, tenth: -1}
+	if b.Types != nil {
+		x.types = rowOf(b, b.Types, r)[:t]
+	}
+	if b.Vectors != nil {
+		x.vectors = rowOf(b, b.Vectors, r)[:t*e.task.shape.Vectors]
+	}
+	if x.more == nil {
+		x.more = map[string][]int32{}
+	}
+	clear(x.more)
+	for name, field := range b.More {
+		x.more[name] = rowOf(b, field, r)
+	}
+	s.start(e.hash, e.part, i)
+	e.task.draw(s, e.part, x)
+	b.Lens[r] = int32(x.n)
+	b.Tenths[r] = int8(x.tenth)
+	for _, id := range x.targets {
+		if id >= 0 {
+			b.Bytes += float64(e.vocab.size(id))
+		}
+	}
 }
 
 // checkLength refuses a sequence length that is not the task's.

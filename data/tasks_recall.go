@@ -22,7 +22,8 @@ var needleTask = taskKind{
 			faults = append(faults, fmt.Sprintf("near is %d, want 0 or a distance from 2 to length (%d)", near, length))
 		}
 		t := &task{length: length, answers: 1, words: newWords(wordGroup{"n", noise}, wordGroup{"v", values}, wordGroup{"Q", 1})}
-		t.draw = func(r *stream, part int, ids, targets []int32) (int, int) {
+		t.draw = func(r *stream, part int, x *example) {
+			ids, targets := x.ids, x.targets
 			for i := range length - 1 {
 				ids[i] = int32(r.below(noise))
 			}
@@ -32,7 +33,7 @@ var needleTask = taskKind{
 			}
 			value := int32(noise + r.below(values))
 			ids[p], ids[length-1], targets[length-1] = value, int32(noise+values), value
-			return length, tenth(p, length-1)
+			x.tenth = tenth(p, length-1)
 		}
 		return t, faults
 	},
@@ -62,7 +63,8 @@ var mqarTask = taskKind{
 		}
 		blank := int32(keys + values)
 		t := &task{length: length, answers: pairs, words: newWords(wordGroup{"k", keys}, wordGroup{"v", values}, wordGroup{"_", 1})}
-		t.draw = func(r *stream, _ int, ids, targets []int32) (int, int) {
+		t.draw = func(r *stream, _ int, x *example) {
+			ids, targets := x.ids, x.targets
 			for i, key := range r.choose(keys, pairs) {
 				ids[2*i] = key
 			}
@@ -83,7 +85,6 @@ var mqarTask = taskKind{
 				ids[at] = blank
 				at++
 			}
-			return length, -1
 		}
 		return t, faults
 	},
@@ -107,7 +108,8 @@ var sectionsTask = taskKind{
 		length := sections*size + 1
 		heads := int32(noise + values)
 		t := &task{length: length, answers: 1, words: newWords(wordGroup{"n", noise}, wordGroup{"v", values}, wordGroup{"h", sections})}
-		t.draw = func(r *stream, _ int, ids, targets []int32) (int, int) {
+		t.draw = func(r *stream, _ int, x *example) {
+			ids, targets := x.ids, x.targets
 			for g, head := range r.choose(sections, sections) {
 				ids[g*size] = heads + head
 			}
@@ -123,7 +125,7 @@ var sectionsTask = taskKind{
 					ids[length-1], targets[length-1] = ids[g*size], value
 				}
 			}
-			return length, tenth(asked, sections)
+			x.tenth = tenth(asked, sections)
 		}
 		return t, nil
 	},

@@ -31,11 +31,11 @@ var twinTask = taskKind{
 			text, err = excerptsOf(parts, half)
 			return err
 		}
-		t.draw = func(r *stream, part int, ids, targets []int32) (int, int) {
+		t.draw = func(r *stream, part int, x *example) {
+			ids, targets := x.ids, x.targets
 			text[part].copy(r, ids[:half])
 			copy(ids[half:], ids[:half])
 			copy(targets[half-1:], ids[:half])
-			return length, -1
 		}
 		return t, faults
 	},
@@ -70,7 +70,8 @@ var passkeyTask = taskKind{
 			text, err = excerptsOf(parts, length-passkeyFrame)
 			return err
 		}
-		t.draw = func(r *stream, part int, ids, targets []int32) (int, int) {
+		t.draw = func(r *stream, part int, x *example) {
+			ids, targets := x.ids, x.targets
 			n := length
 			if part == 0 {
 				n = least + r.below(length-least+1)
@@ -88,7 +89,7 @@ var passkeyTask = taskKind{
 			spell(ids[filler+len(sentence):], passkeyAsk)
 			spell(ids[n-passkeyDigits+1:], string(key[:passkeyDigits-1]))
 			spell(targets[n-passkeyDigits:], string(key[:]))
-			return n, tenth(at, filler+1)
+			x.n, x.tenth = n, tenth(at, filler+1)
 		}
 		return t, faults
 	},

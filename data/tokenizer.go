@@ -1,6 +1,9 @@
 package data
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Tokenizer maps text to ids and back.
 type Tokenizer interface {
@@ -15,14 +18,33 @@ type Tokenizer interface {
 	Decode(ids []int32) string
 }
 
-// NewTokenizer returns the tokenizer of a name; "" is "bytes".
+// NewTokenizer returns the tokenizer of a name: "bytes" ("" too), "bytes+special", or the path of a tokenizer.json or its folder. "bpe:SIZE"
+// is an error, since it belongs to the data that it was trained on.
 //
-// Errors: ErrTokenizer.
+// Errors: ErrTokenizer; those of LoadTokenizer.
 func NewTokenizer(name string) (Tokenizer, error) {
-	if name == "" || name == "bytes" {
+	switch {
+	case name == "" || name == "bytes":
 		return Bytes{}, nil
+	case name == BytesSpecial{}.Name():
+		return BytesSpecial{}, nil
+	case strings.HasPrefix(name, "bpe:"):
+		size, err := bpeSize(name)
+		if err != nil {
+			return nil, err
+		}
+		return nil, &untrained{size}
+	case strings.HasSuffix(name, ".json") || strings.ContainsAny(name, `/\`):
+		tok, found, err := LoadTokenizer(name)
+		if err == nil && !found {
+			err = &Error{Kind: ErrMissing, Path: name, What: "no tokenizer.json, and no vocab.json, in this folder", Fix: "give a folder that has one"}
+		}
+		if err != nil {
+			return nil, err
+		}
+		return tok, nil
 	}
-	return nil, &Error{Kind: ErrTokenizer, What: fmt.Sprintf("unknown tokenizer %q", name), Fix: `use "bytes"`}
+	return nil, &Error{Kind: ErrTokenizer, What: fmt.Sprintf("unknown tokenizer %q", name), Fix: `use "bytes", "bpe:2048" or a path of a tokenizer.json`}
 }
 
 // Bytes is the tokenizer with an id for each byte of the UTF-8 text: 256 ids, none of them special.

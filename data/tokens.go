@@ -15,7 +15,8 @@ func (t *tokens) len() int {
 
 // append adds the tokens of a document.
 func (t *tokens) append(tok Tokenizer, text []byte) {
-	if _, ok := tok.(Bytes); ok {
+	switch tok.(type) {
+	case Bytes, BytesSpecial:
 		t.small = append(t.small, text...)
 		return
 	}

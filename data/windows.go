@@ -6,12 +6,10 @@ type Windows struct {
 	t      int
 	spans  []span
 	scored int64
+	bytes  int64
 
 	stream stream // of a task
 }
-
-// span is a window: inputs start to end-1, targets after index from up to end.
-type span struct{ start, end, from int }
 
 // PlainWindows cuts each document into windows of T inputs end to end, the last one as long as what is left. Every token but the first
 // of each document is predicted once, the first ones of a window from little context. This is the quick evaluation during training.
@@ -22,6 +20,9 @@ func (p *Part) PlainWindows(t int) *Windows { return p.StridedWindows(t, t) }
 // a document has nothing before it and is not predicted: it counts neither in Scored nor in Bytes. The last window is moved back to
 // end with the document, where stride < T.
 //
+// Where the text is not read from left to right (masked tokens) the windows lie end to end, whatever stride; of documents that are read as
+// a whole (classes, pairs) each is one window.
+//
 // The windows of a task are its examples, whatever stride; there are none if T is shorter than they are (see CheckWindows).
 func (p *Part) StridedWindows(t, stride int) *Windows {
 	t = max(t, 1)
@@ -29,19 +30,33 @@ func (p *Part) StridedWindows(t, stride int) *Windows {
 	w := &Windows{part: p, t: t}
 	if p.task != nil {
 		if t >= p.task.task.length {
-			w.scored = p.Bytes()
+			w.scored, w.bytes = p.Bytes(), p.Bytes()
 		}
 		return w
 	}
+	f := p.view.frame()
+	if f.ahead == 0 {
+		stride = t
+	}
+	if t <= f.beside {
+		return w
+	}
 	for d := range p.Documents() {
-		a, z := p.bounds[d], p.bounds[d+1]-1
+		a := p.bounds[d]
+		z := a + p.inputs(d)
+		if f.whole {
+			z = min(z, a+t-f.beside)
+		}
 		for from, start := a, a; from < z; start += stride {
 			end := min(start+t, z)
 			if stride < t {
 				start = max(a, end-t)
 			}
-			w.spans = append(w.spans, span{start, end, from})
-			w.scored += int64(end - from)
+			s := span{d, start, end, from}
+			targets, bytes := p.view.scored(p, s, t, w.key(len(w.spans)))
+			w.spans = append(w.spans, s)
+			w.scored += int64(targets)
+			w.bytes += bytes
 			from = end
 		}
 	}
@@ -62,22 +77,25 @@ func (w *Windows) T() int { return w.t }
 // Scored is the number of targets in all windows.
 func (w *Windows) Scored() int64 { return w.scored }
 
-// Bytes is the size of what is scored: exact for bytes, else by the mean size of a token. The sum of the losses in nats divided by
-// ln 2 and by this is bits per byte.
-func (w *Windows) Bytes() float64 { return float64(w.scored) * w.part.BytesPerToken() }
+// Bytes is the size of the text that is scored. The sum of the losses in nats divided by ln 2 and by this is bits per byte.
+func (w *Windows) Bytes() float64 { return float64(w.bytes) }
+
+// key is the seed of what is drawn for a window.
+func (w *Windows) key(i int) uint64 { return hash(0x6576616c, uint64(i)) }
 
 // Fill writes the windows first to first+B-1; rows past the last window are padding.
 func (w *Windows) Fill(first int, b *Batch) {
+	b.Bytes = 0
 	for r := range b.B {
 		if first+r >= w.Len() {
-			b.pad(r, 0)
+			b.clear(r, w.part.vocab.pad())
 			continue
 		}
 		if task := w.part.task; task != nil {
 			task.fill(b, r, first+r, &w.stream)
 			continue
 		}
-		s := w.spans[first+r]
-		b.fill(r, w.part, s.start, s.end, s.from)
+		w.part.view.fill(b, r, w.part, w.spans[first+r], w.key(first+r))
 	}
+	w.part.finish(b)
 }

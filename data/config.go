@@ -1,0 +1,151 @@
+package data
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/euryale-ml/euryale/internal/config"
+)
+
+// Config chooses the data of a run: a path, a set by name, a task, or by default the embedded book. JSON keys are those of "data".
+type Config struct {
+	// Path is a text file, a folder of .txt files, a .jsonl or a .tsv file, each also compressed by gzip or bzip2, or a name of Sets; "" is the
+	// embedded book.
+	Path string `json:"path,omitempty"`
+	// Task is a synthetic task with its parameters, such as needle(length=64), see Tasks; one that is made from text takes that of Path.
+	Task string `json:"task,omitempty"`
+	// Tokenizer is "bytes" (the default; with Specials where the objective needs them), "bytes+special", "bpe:SIZE", which is trained on
+	// the train part, or the path of a tokenizer.json or of the folder that holds one.
+	Tokenizer string `json:"tokenizer,omitempty"`
+	// Objective is what is asked of the text, a task of a model: causal_lm, masked_lm, sequence_classification or seq2seq_lm; "" is causal_lm.
+	Objective string `json:"objective,omitempty"`
+
+	// TextField is the field of a jsonl line, or the column of a tsv file, that holds the text (the source of a pair); "" is "text".
+	// A column is its name in the first line, or its number from 1 if the file has no names.
+	TextField string `json:"text_field,omitempty"`
+	// TargetField holds the target of a pair; "" is "target".
+	TargetField string `json:"target_field,omitempty"`
+	// LabelField holds the class; "" is "label". In a folder the class is the name of the folder that a file is in.
+	LabelField string `json:"label_field,omitempty"`
+	// GroupField, if set, holds what keeps lines together: those with the same value come into the same part.
+	GroupField string `json:"group_field,omitempty"`
+	// Join makes one document of the lines of a group, with a section for each.
+	Join bool `json:"join,omitempty"`
+	// Classes are the classes, in the order of their numbers; empty: those of the source, sorted.
+	Classes []string `json:"classes,omitempty"`
+	// TargetLength is U, the tokens of the target of a pair; 0: the sequence length.
+	TargetLength int `json:"target_length,omitempty"`
+
+	// MaskProbability is the part of the tokens that masked_lm hides; 0 is 0.15.
+	MaskProbability float64 `json:"mask_probability,omitempty"`
+	// MaskUnit is what is hidden at once: token (the default), word or span.
+	MaskUnit string `json:"mask_unit,omitempty"`
+
+	trained *BPE // in place of one that is trained
+}
+
+// Objectives are the values of Config.Objective.
+var Objectives = []string{"causal_lm", "masked_lm", "sequence_classification", "seq2seq_lm"}
+
+// With returns the configuration with a tokenizer that there is already, as it was loaded by LoadTokenizer: a "bpe:SIZE" is then not
+// trained anew. Other tokenizers change nothing.
+func (c Config) With(tok Tokenizer) Config {
+	if bpe, ok := tok.(*BPE); ok {
+		c.trained = bpe
+	}
+	return c
+}
+
+// Validate reports every fault of the values at once, as joined *config.FieldError with the paths of a job's file.
+func (c Config) Validate() error {
+	var faults []error
+	fault := func(ok bool, path string, value any, want string) {
+		if !ok {
+			faults = append(faults, &config.FieldError{Path: "data." + path, Value: value, Want: "want " + want})
+		}
+	}
+	fault(c.Objective == "" || slices.Contains(Objectives, c.Objective), "objective", c.Objective, strings.Join(Objectives, ", "))
+	fault(c.TargetLength >= 0 && c.TargetLength <= maxTaskLength && c.TargetLength != 1, "target_length", c.TargetLength, fmt.Sprintf("2 to %d, or 0: the sequence length", maxTaskLength))
+	fault(c.MaskProbability >= 0 && c.MaskProbability < 1, "mask_probability", c.MaskProbability, "a number of at least 0 and less than 1 (0: 0.15)")
+	fault(c.MaskUnit == "" || slices.Contains(maskUnits, c.MaskUnit), "mask_unit", c.MaskUnit, strings.Join(maskUnits, ", "))
+	fault(!c.Join || c.GroupField != "" || c.Path == bibleName, "join", c.Join, "false without data.group_field")
+	for i, name := range c.Classes {
+		fault(name != "" && !slices.Contains(c.Classes[:i], name), fmt.Sprintf("classes[%d]", i), name, "names that differ")
+	}
+	return errors.Join(faults...)
+}
+
+// objective is what is asked of the text.
+func (c Config) objective() string {
+	if c.Objective == "" {
+		return "causal_lm"
+	}
+	return c.Objective
+}
+
+// view is what is asked of windows of the text.
+func (c Config) view(classes int) view {
+	switch c.objective() {
+	case "masked_lm":
+		m := maskedView{c.MaskProbability, c.MaskUnit}
+		if m.probability == 0 {
+			m.probability = 0.15
+		}
+		return m
+	case "sequence_classification":
+		return labelView{classes}
+	case "seq2seq_lm":
+		return pairView{c.TargetLength}
+	}
+	return causalView{}
+}
+
+// Spec returns the configuration with the data that SPEC of the command line names: "task:NAME" or a path. A task that is made from text
+// leaves the path as it is.
+func (c Config) Spec(spec string) Config {
+	path := c.Path
+	c.Path, c.Task = "", ""
+	if task, ok := strings.CutPrefix(spec, "task:"); ok {
+		c.Task = task
+		if kind, _, ok := taskKindOf(task); ok && kind.text {
+			c.Path = path
+		}
+		if task == "" {
+			c.Task = "?" // not "no task": Load names those that there are
+		}
+	} else {
+		c.Path = spec
+	}
+	return c
+}
+
+// NewTokenizer returns the tokenizer of the data: that of the task, or the one that is named. One that has to be trained is
+// an error here; Load trains it.
+//
+// Errors: ErrTokenizer; ErrUnknownTask and ErrTask; those of LoadTokenizer.
+func (c Config) NewTokenizer() (Tokenizer, error) {
+	if c.Task == "" {
+		return c.tokenizer(c.objective() != "causal_lm")
+	}
+	t, err := c.readTask()
+	if err != nil {
+		return nil, err
+	}
+	if t.words != nil {
+		return t.words, nil
+	}
+	return c.tokenizer(t.special)
+}
+
+// tokenizer returns the tokenizer that is named, or *untrained.
+func (c Config) tokenizer(special bool) (Tokenizer, error) {
+	if c.trained != nil {
+		return c.trained, nil
+	}
+	if special && (c.Tokenizer == "" || c.Tokenizer == "bytes") {
+		return BytesSpecial{}, nil
+	}
+	return NewTokenizer(c.Tokenizer)
+}

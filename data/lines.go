@@ -1,0 +1,173 @@
+package data
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// lineReader makes a document of a line; false if the line holds none.
+type lineReader interface {
+	read(path string, number int, line []byte) (document, bool, error)
+	example() string // what a line should be, for errors
+}
+
+// readLines reads a document from each line. Blank lines and empty texts are passed over.
+func readLines(path string, f fields, reader lineReader) (*source, error) {
+	src := &source{name: path}
+	left := maxBytes
+	err := open(path, &left, func(r io.Reader) error {
+		lines := bufio.NewReaderSize(r, 1<<16)
+		for number := 1; ; number++ {
+			line, err := lines.ReadBytes('\n')
+			if err != nil && !errors.Is(err, io.EOF) {
+				return fileError(path, err)
+			}
+			if len(bytes.TrimSpace(line)) > 0 {
+				if bytes.IndexByte(line, 0) >= 0 {
+					return &Error{Kind: ErrBinary, Path: path, Line: number, What: "binary file (a byte is 0)", Fix: "give lines such as " + reader.example()}
+				}
+				doc, ok, fault := reader.read(path, number, line)
+				if fault != nil {
+					return fault
+				}
+				if ok && len(doc.text) > 0 && (f.target == "" || len(doc.target) > 0) {
+					src.docs = append(src.docs, doc)
+				}
+			}
+			if err != nil {
+				return nil
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(src.docs) == 0 {
+		return nil, &Error{Kind: ErrEmpty, Path: path, What: "no document in it", Fix: "give lines such as " + reader.example()}
+	}
+	if f.join {
+		src.docs = joined(src.docs)
+	}
+	return src, nil
+}
+
+// jsonLines reads one object from each line: strings (numbers and truth values too) in the fields that are wanted and, if it likes, "split"
+// with the part that the document belongs to (train, val or test).
+type jsonLines struct{ names [4]string }
+
+func (j *jsonLines) example() string {
+	var keys []string
+	for _, name := range j.names {
+		if name != "" {
+			keys = append(keys, fmt.Sprintf("%q: \"…\"", name))
+		}
+	}
+	return "{" + strings.Join(keys, ", ") + "}"
+}
+
+// fieldKeys are the keys of the configuration that name the fields.
+var fieldKeys = [4]string{"data.text_field", "data.target_field", "data.label_field", "data.group_field"}
+
+func (j *jsonLines) read(path string, number int, line []byte) (document, bool, error) {
+	doc := document{name: fmt.Sprintf("%s:%d", path, number)}
+	fault := func(kind error, what, fix string) (document, bool, error) {
+		return doc, false, &Error{Kind: kind, Path: path, Line: number, What: what, Fix: fix}
+	}
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(line, &object); err != nil || object == nil {
+		what := "not a JSON object"
+		if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
+			what = fmt.Sprintf("damaged JSON at column %d (%v)", syntax.Offset, err)
+		}
+		return fault(ErrTorn, what, "write one object such as "+j.example()+" on each line")
+	}
+	var values [4]string
+	for i, name := range j.names {
+		if name == "" {
+			continue
+		}
+		raw, ok := object[name]
+		if !ok {
+			return fault(ErrFormat, fmt.Sprintf("no field %q (there are: %s)", name, strings.Join(slices.Sorted(maps.Keys(object)), ", ")),
+				"name the field with "+fieldKeys[i])
+		}
+		if err := json.Unmarshal(raw, &values[i]); err != nil {
+			if values[i] = string(bytes.TrimSpace(raw)); i < 2 || strings.ContainsAny(values[i], "{[") || values[i] == "null" {
+				return fault(ErrFormat, fmt.Sprintf("field %q is not a string", name), "name the field with "+fieldKeys[i])
+			}
+		}
+	}
+	doc.set(values)
+	if raw, ok := object["split"]; ok {
+		var part string
+		if json.Unmarshal(raw, &part) == nil && slices.Contains(PartNames, part) {
+			doc.part = part
+		}
+	}
+	return doc, true, nil
+}
+
+// columns reads fields from a table with a tab between its columns, no quotes. The first line names them, unless those that are wanted
+// are numbers, from 1.
+type columns struct {
+	names [4]string
+	at    [4]int // from 0; -1: not wanted
+	known bool
+	whole func(group string) string // what of a group's field counts; nil: all of it
+}
+
+func (c *columns) example() string { return "SOURCE<tab>TARGET" }
+
+func (c *columns) read(path string, number int, line []byte) (document, bool, error) {
+	doc := document{name: fmt.Sprintf("%s:%d", path, number)}
+	cells := strings.Split(strings.TrimRight(string(line), "\r\n"), "\t")
+	if !c.known {
+		header, err := c.find(path, cells)
+		if err != nil || header {
+			return doc, false, err
+		}
+	}
+	var values [4]string
+	for i, at := range c.at {
+		if at >= len(cells) {
+			return doc, false, &Error{Kind: ErrTorn, Path: path, Line: number, What: fmt.Sprintf("%d columns, want at least %d", len(cells), at+1), Fix: "put a tab between the columns of every line"}
+		}
+		if at >= 0 {
+			values[i] = cells[at]
+		}
+	}
+	if c.whole != nil {
+		values[3] = c.whole(values[3])
+	}
+	doc.set(values)
+	return doc, true, nil
+}
+
+// find finds the columns that are wanted by the first line. It reports whether that is a header.
+func (c *columns) find(path string, cells []string) (header bool, err error) {
+	c.known = true
+	for i, name := range c.names {
+		c.at[i] = -1
+		if name == "" {
+			continue
+		}
+		if n, err := strconv.Atoi(name); err == nil && n >= 1 {
+			c.at[i] = n - 1
+			continue
+		}
+		header = true
+		if c.at[i] = slices.Index(cells, name); c.at[i] < 0 {
+			return false, &Error{Kind: ErrFormat, Path: path, Line: 1, What: fmt.Sprintf("no column %q in the first line (there are: %s)", name, strings.Join(cells, ", ")),
+				Fix: "name the column with " + fieldKeys[i] + ", or give its number from 1"}
+		}
+	}
+	return header, nil
+}
