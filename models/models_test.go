@@ -3,7 +3,6 @@ package models
 import (
 	"fmt"
 	"math"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -53,6 +52,12 @@ func load(t *testing.T, text string) (Model, *layers.Params) {
 	t.Helper()
 	m, err := New([]byte(text))
 	require.NoError(t, err)
+	return m, scrambled(t, m)
+}
+
+// scrambled are weights far from their small initial values.
+func scrambled(t *testing.T, m Model) *layers.Params {
+	t.Helper()
 	params, err := NewParams(m, tensor.Float64, 5)
 	require.NoError(t, err)
 	for k, p := range params.All() {
@@ -60,7 +65,7 @@ func load(t *testing.T, text string) (Model, *layers.Params) {
 			p.Value.Float64s()[i] = 6*v + 0.3*math.Sin(float64(i*7+k))
 		}
 	}
-	return m, params
+	return params
 }
 
 func tokens(n, vocab int) []int32 {
@@ -69,63 +74,6 @@ func tokens(n, vocab int) []int32 {
 		ids[i] = int32(i*i*5+i*3) % int32(vocab)
 	}
 	return ids
-}
-
-// TestSessionEqualsForward: token by token through the cache gives what the whole sequence gives.
-func TestSessionEqualsForward(t *testing.T) {
-	for name, text := range small {
-		t.Run(name, func(t *testing.T) {
-			m, params := load(t, text)
-			ids := tokens(31, m.Dims().Vocab)
-			want := build(t, m, params, ids, 1, nil)
-			r, err := newRun[float64](m.(Causal).causal(), params, 0)
-			require.NoError(t, err)
-			for i, id := range ids {
-				got, err := r.step(id)
-				require.NoError(t, err)
-				for j, v := range got {
-					require.InDelta(t, want[i*m.Dims().Vocab+j], v, 1e-10, "token %d, logit %d", i, j)
-				}
-			}
-		})
-	}
-}
-
-// TestSessionErrors: weights of another model, ids and lengths beyond the model are errors, not panics.
-func TestSessionErrors(t *testing.T) {
-	m, params := load(t, small["gpt2"])
-	_, err := NewSession(m.(Causal), params, 0)
-	require.ErrorContains(t, err, "float32")
-	for _, c := range []struct{ from, to, want string }{
-		{`"n_embd":24`, `"n_embd":48`, "transformer.wte.weight has shape (37, 24), the model wants [37 48]"},
-		{`"n_positions":41`, `"n_positions":43`, "transformer.wpe.weight has shape (41, 24)"},
-		{`"n_layer":2`, `"n_layer":3`, "transformer.h.2.ln_1.weight is missing"},
-		{`"n_layer":2`, `"n_layer":2,"n_inner":95`, "mlp.c_fc.weight has shape (24, 96), the model wants [24 95]"},
-		{`"n_layer":2`, `"n_layer":2,"tie_word_embeddings":false`, "lm_head.weight is missing"},
-	} {
-		other, err := New([]byte(strings.Replace(small["gpt2"], c.from, c.to, 1)))
-		require.NoError(t, err)
-		_, err = newRun[float64](other.(Causal).causal(), params, 0)
-		require.ErrorContains(t, err, c.want)
-	}
-	single, err := NewParams(m, tensor.Float32, 1)
-	require.NoError(t, err)
-	s, err := NewSession(m.(Causal), single, 2)
-	require.NoError(t, err)
-	for _, id := range []int32{-1, 37} {
-		_, err = s.Step(id)
-		require.ErrorContains(t, err, "outside the vocabulary of 37")
-	}
-	require.Zero(t, s.Len())
-	for range 2 {
-		_, err = s.Step(36)
-		require.NoError(t, err)
-	}
-	_, err = s.Step(36)
-	var e *LengthError
-	require.ErrorAs(t, err, &e)
-	require.Equal(t, LengthError{Length: 3, Max: 2}, *e)
-	require.Equal(t, 2, s.Len())
 }
 
 // TestCausal: a token changes no output before it, and every output at and after it that its layers reach; exactly.

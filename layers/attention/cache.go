@@ -29,6 +29,20 @@ type Cache[F kernels.Float] struct {
 	runs       []Run
 }
 
+// Cached is a Mixer that may be nothing but attention on its Pattern, with draws as Stored gives them, so that a Cache continues a
+// sequence exactly. All others read the whole sequence anew for each token that is generated.
+type Cached interface {
+	Mixer
+	// Cached tells whether it is.
+	Cached() bool
+}
+
+// Cached is true.
+func (Plain) Cached() bool { return true }
+
+// Cached is true.
+func (Drawn) Cached() bool { return true }
+
 // slots are the kept keys of heads that read alike. Slot s of head h of candidate c holds the key keys[c·heads+h][s·D:].
 type slots[F kernels.Float] struct {
 	first, heads int     // heads first … first+heads-1

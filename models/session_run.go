@@ -1,0 +1,251 @@
+package models
+
+import (
+	"fmt"
+
+	"github.com/euryale-ml/euryale/internal/kernels"
+	"github.com/euryale-ml/euryale/layers"
+	"github.com/euryale-ml/euryale/layers/attention"
+)
+
+// run is stack.run for one token of each candidate, and the head.
+type run[F kernels.Float] struct {
+	*stack
+	weights[F]
+	memory *memoryOf[F] // of an encoder-decoder
+
+	limit, length, candidates int
+
+	x, x2, h, sum, o, q, k, v, u, gate, logits []F // one row a candidate
+	position                                   []int32
+}
+
+// uncached says why the stack cannot be run with caches; empty: it can.
+func (s *stack) uncached() string {
+	switch {
+	case s == nil:
+		return "it has a topology of its own"
+	case s.external > 0 || s.vectors > 0 || s.counted:
+		return "it reads more than tokens in their order"
+	}
+	for l, m := range s.mixers {
+		if c, ok := m.(attention.Cached); !ok || !c.Cached() {
+			return fmt.Sprintf("the attention of layer %d is more than a pattern", l)
+		}
+	}
+	return ""
+}
+
+// newRun reads the weights of a stack. Errors: weights of another model.
+func newRun[F kernels.Float](s *stack, params *layers.Params, limit int) (*run[F], error) {
+	r := &run[F]{stack: s, limit: limit, candidates: 1}
+	w := reader[F]{stack: s, params: params}
+	r.weights = w.all(limit)
+	if w.err != nil {
+		return nil, w.err
+	}
+	for l := range r.layers {
+		p, err := attention.Stored(s.mixers[l], params, fmt.Sprint(s.names.layer, l, ".", s.attn()))
+		if err != nil {
+			return nil, err
+		}
+		c, err := attention.NewCache[F](p, s.Heads, s.headSize(), s.headSize(), limit, s.scale(l))
+		if err != nil {
+			return nil, err
+		}
+		if s.relative != nil {
+			c.SetBias(func(h, i, j int) F { return r.biases[s.relative.Label(h, i, j, limit)*s.Heads+h] })
+		}
+		r.layers[l].cache = c
+	}
+	return r, nil
+}
+
+func (r *run[F]) size() (length, candidates, limit, bytes int) {
+	for _, l := range r.layers {
+		bytes += l.cache.Bytes()
+	}
+	return r.length, r.candidates, r.limit, bytes
+}
+
+func (r *run[F]) choose(parents []int) {
+	for _, l := range r.layers {
+		l.cache.Select(parents)
+	}
+	r.candidates = len(parents)
+}
+
+// reset goes back to the start, with one candidate.
+func (r *run[F]) reset() {
+	for _, l := range r.layers {
+		l.cache.Reset()
+	}
+	r.length, r.candidates = 0, 1
+}
+
+func (r *run[F]) step(ids []int32) ([]F, error) {
+	if err := checkStep(r, ids, r.Vocab); err != nil {
+		return nil, err
+	}
+	n, c, i := len(ids), r.Hidden, r.inner()
+	for _, b := range []*[]F{&r.x, &r.x2, &r.h, &r.sum} {
+		*b = room(*b, n*c)
+	}
+	for _, b := range []*[]F{&r.o, &r.q, &r.k, &r.v} {
+		*b = room(*b, n*i)
+	}
+	r.u, r.gate, r.logits = room(r.u, n*r.Inner), room(r.gate, n*r.Inner), room(r.logits, n*r.Vocab)
+	r.position = r.position[:0]
+	for range n {
+		r.position = append(r.position, int32(r.length))
+	}
+
+	r.embed(ids)
+	if r.reverse {
+		copy(r.x2, r.x)
+	}
+	for l := range r.layers {
+		if err := r.layer(&r.layers[l], l); err != nil {
+			return nil, err
+		}
+	}
+	if r.reverse {
+		kernels.Add(r.x, r.x2, r.x)
+		kernels.Scale(0.5, r.x, r.x)
+	}
+	if r.final.weight != nil {
+		r.settle(r.final)
+	}
+	if r.headScale != 0 {
+		kernels.Scale(F(r.headScale), r.x, r.x)
+	}
+	r.head.apply(n, r.x, r.logits, kernels.None, false)
+	r.length++
+	return r.logits, nil
+}
+
+// embed is stack.embed.
+func (r *run[F]) embed(ids []int32) {
+	c := r.Hidden
+	for k, id := range ids {
+		row := r.x[k*c:][:c]
+		copy(row, r.vocabulary[int(id)*c:])
+		if r.embedScale != 0 {
+			kernels.Scale(F(r.embedScale), row, row)
+		}
+		if r.kinds != nil {
+			kernels.Add(row, r.kinds[:c], row)
+		}
+		if r.places != nil {
+			kernels.Add(row, r.places[(r.length+r.offset)*c:][:c], row)
+		}
+	}
+	if r.embedNorm != "" {
+		r.settle(r.embedded)
+	}
+}
+
+// layer is stack.layer, or two steps of stack.reversible: y1 = x1 + F(x2), y2 = x2 + G(y1).
+func (r *run[F]) layer(w *layerWeights[F], l int) error {
+	if !r.reverse {
+		if err := r.attend(w, r.x, r.x, true); err != nil {
+			return err
+		}
+		r.after(w.norm1)
+		if r.memory != nil {
+			r.attendMemory(w, l, r.x, r.x)
+			r.after(w.normCross)
+		}
+		r.feed(w, r.x, r.x)
+		r.after(w.norm2)
+		return nil
+	}
+	if err := r.attend(w, r.x2, r.sum, false); err != nil {
+		return err
+	}
+	kernels.Add(r.x, r.sum, r.x)
+	if r.memory != nil {
+		kernels.Add(r.sum, r.x2, r.sum)
+		r.attendMemory(w, l, r.sum, r.x)
+	}
+	r.feed(w, r.x, r.x2)
+	return nil
+}
+
+// attend adds the self-attention of from to to, or writes it there.
+func (r *run[F]) attend(w *layerWeights[F], from, to []F, add bool) error {
+	n := r.candidates
+	h := r.before(w.norm1, from)
+	w.q.apply(n, h, r.q, kernels.None, false)
+	w.k.apply(n, h, r.k, kernels.None, false)
+	w.v.apply(n, h, r.v, kernels.None, false)
+	if r.cos != nil {
+		kernels.Rope(n, r.Heads, r.headSize(), r.q, r.inner(), r.position, r.cos, r.sin, false, false)
+		kernels.Rope(n, r.Heads, r.headSize(), r.k, r.inner(), r.position, r.cos, r.sin, false, false)
+	}
+	if err := w.cache.Attend(r.q, r.k, r.v, r.o); err != nil {
+		return err
+	}
+	w.out.apply(n, r.o, to, kernels.None, add)
+	return nil
+}
+
+// attendMemory adds the attention of from on the memory to to.
+func (r *run[F]) attendMemory(w *layerWeights[F], l int, from, to []F) {
+	n := r.candidates
+	w.crossQ.apply(n, r.before(w.normCross, from), r.q, kernels.None, false)
+	r.memory.layers[l].Attend(r.length, n, r.q, r.o)
+	w.crossOut.apply(n, r.o, to, kernels.None, true)
+}
+
+// feed adds the feed-forward part of from to to.
+func (r *run[F]) feed(w *layerWeights[F], from, to []F) {
+	n := r.candidates
+	h := r.before(w.norm2, from)
+	w.up.apply(n, h, r.u, r.act, false)
+	if w.gate.w != nil {
+		w.gate.apply(n, h, r.gate, kernels.None, false)
+		for i, g := range r.gate {
+			r.u[i] *= g
+		}
+	}
+	w.down.apply(n, r.u, to, kernels.None, true)
+}
+
+// before is what a part reads.
+func (r *run[F]) before(w normWeights[F], x []F) []F {
+	if r.post {
+		return x
+	}
+	r.normalise(w, x, r.h)
+	return r.h
+}
+
+// after is the norm after a part, where it stands there.
+func (r *run[F]) after(w normWeights[F]) {
+	if r.post {
+		r.settle(w)
+	}
+}
+
+// settle normalises the stream.
+func (r *run[F]) settle(w normWeights[F]) {
+	r.normalise(w, r.x, r.h)
+	r.x, r.h = r.h, r.x
+}
+
+func (r *run[F]) normalise(w normWeights[F], x, y []F) {
+	if r.rms {
+		kernels.RMSNorm(r.candidates, r.Hidden, x, w.weight, y, F(r.eps))
+		return
+	}
+	kernels.LayerNorm(r.candidates, r.Hidden, x, w.weight, w.bias, y, F(r.eps))
+}
+
+// room is a slice of n elements, b itself if it is large enough.
+func room[F kernels.Float](b []F, n int) []F {
+	if cap(b) < n {
+		return make([]F, n)
+	}
+	return b[:n]
+}
