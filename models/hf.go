@@ -71,12 +71,18 @@ func withoutPlace(err error) error {
 	return p.err()
 }
 
-// jsonKeys lists the keys of a struct.
-func jsonKeys(dst any) []string {
-	t := reflect.TypeOf(dst).Elem()
-	keys := make([]string, t.NumField())
-	for i := range keys {
-		keys[i], _, _ = strings.Cut(t.Field(i).Tag.Get("json"), ",")
+// jsonKeys lists the keys of a struct, those of embedded structs included.
+func jsonKeys(dst any) []string { return keysOf(reflect.TypeOf(dst).Elem()) }
+
+func keysOf(t reflect.Type) (keys []string) {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if f.Anonymous {
+			keys = append(keys, keysOf(f.Type)...)
+			continue
+		}
+		key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		keys = append(keys, key)
 	}
 	return keys
 }

@@ -84,15 +84,21 @@ func Weights(m Model, file *checkpoints.Safetensors, dtype tensor.Dtype) (*layer
 	var faults WeightsError
 	found := map[string]bool{}
 	for _, name := range file.Names() {
-		if t, ok := tableOf(params, name); ok {
+		if t, ok := tableOf(m, params, name); ok {
 			if err := readTable(params, t, file, name); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		p, ok := params.Get(name)
+		here := name
+		if f, ok := m.(interface{ local(name string) string }); ok {
+			if here = f.local(name); here == "" {
+				continue
+			}
+		}
+		p, ok := params.Get(here)
 		if !ok {
-			p, ok = params.Get(basePrefix + name)
+			p, ok = params.Get(BasePrefix(m) + here)
 		}
 		if !ok && passedOver(m, name) {
 			continue
@@ -128,15 +134,12 @@ func Weights(m Model, file *checkpoints.Safetensors, dtype tensor.Dtype) (*layer
 	return params, nil
 }
 
-// basePrefix is what Hugging Face puts before the names of a base model when it has a head.
-const basePrefix = "transformer."
-
 // passedOver tells whether a tensor that is no weight of the model may be there all the same.
 func passedOver(m Model, name string) bool {
 	if name == "lm_head.weight" {
 		return true // a model that is not tied has this as a weight
 	}
-	if m.Type() == "decoder" {
+	if m.Type() == "decoder" || m.Type() == "encoder" {
 		return false
 	}
 	return strings.HasSuffix(name, ".attn.bias") || strings.HasSuffix(name, ".attn.masked_bias") ||
@@ -156,11 +159,11 @@ func Tensors(p *layers.Params) []checkpoints.Tensor {
 }
 
 // tableOf is the table of whole numbers that a tensor of a file is.
-func tableOf(p *layers.Params, name string) (*layers.Ints, bool) {
+func tableOf(m Model, p *layers.Params, name string) (*layers.Ints, bool) {
 	if t, ok := p.Ints(name); ok {
 		return t, true
 	}
-	return p.Ints(basePrefix + name)
+	return p.Ints(BasePrefix(m) + name)
 }
 
 // readTable puts a tensor of a file in the place of a table. What the numbers may be is for the layer to judge that reads them.

@@ -83,7 +83,7 @@ func (a *app) verify(path, reference string, double bool) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", reference, err)
 	}
-	return a.verified(reference, append(c.OtherWeights(l.Params), compared...))
+	return a.verified(reference, append(c.OtherWeights(l.Model, l.Params), compared...))
 }
 
 // knownTensors refuses a reference with tensors that would be passed over.

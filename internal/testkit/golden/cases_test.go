@@ -16,6 +16,7 @@ import (
 // adapters say, by system, how a case is run and compared.
 var adapters = map[string]func(c *Case, p Precision) ([]Result, error){
 	"blocks":          runBlock,
+	"bert":            runHuggingFace,
 	"gpt2":            runHuggingFace,
 	"gpt_neo":         runHuggingFace,
 	"local_attention": runLocalAttention,
@@ -144,9 +145,9 @@ func TestCasesCanFail(t *testing.T) {
 	delete(c.tensors, "out/attentions.0")
 	delete(c.tensors, "grad/transformer.h.9.ln_1.weight")
 
-	c.tensors["in/token_type_ids"] = c.In("input_ids")
+	c.tensors["in/position_ids"] = c.In("input_ids")
 	var input *InputError
 	_, err = runHuggingFace(c, Float64)
 	require.True(t, errors.As(err, &input), fmt.Sprint(err))
-	require.Contains(t, err.Error(), "in/token_type_ids")
+	require.Contains(t, err.Error(), "in/position_ids")
 }

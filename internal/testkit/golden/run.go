@@ -1,6 +1,7 @@
 package golden
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -21,89 +22,11 @@ func (p Precision) Dtype() tensor.Dtype {
 	return tensor.Float32
 }
 
-// Batch is the input of a language model.
-type Batch struct {
-	B, T    int
-	IDs     []int32            // [B,T]
-	Mask    []bool             // [B,T], false for padding; nil: every token counts
-	Labels  []int32            // [B,T], the tokens themselves: position t is scored by label t+1; negative: not scored; nil: no loss
-	Weights map[string]*Tensor // without labels: the loss is the sum of each output times its weights
-}
-
-// InputError says that tensors in/* cannot be used.
-type InputError struct{ What string }
-
-func (e *InputError) Error() string { return e.What }
-
-func inputErrorf(format string, a ...any) error { return &InputError{fmt.Sprintf(format, a...)} }
-
-// Batch reads the inputs of a language model from in/*.
-//
-// Errors: *InputError for an input that is missing, unknown or of the wrong shape.
-func (c *Case) Batch() (Batch, error) {
-	ids := c.In("input_ids")
-	if ids == nil {
-		return Batch{}, inputErrorf("there is no in/input_ids; there are %s", c.listed("in/"))
-	}
-	in := Batch{IDs: ids.Int32s(), Weights: map[string]*Tensor{}}
-	switch {
-	case !ids.IsInt() || ids.Size() == 0:
-		return Batch{}, inputErrorf("in/input_ids is %s of shape %v, want whole numbers [B,T]", ids.Dtype, ids.Shape)
-	case len(ids.Shape) == 1:
-		in.B, in.T = 1, ids.Shape[0]
-	case len(ids.Shape) == 2:
-		in.B, in.T = ids.Shape[0], ids.Shape[1]
-	default:
-		return Batch{}, inputErrorf("in/input_ids has shape %v, want [B,T]", ids.Shape)
-	}
-	for _, name := range c.Names("in/") {
-		t := c.In(name)
-		output, weight := strings.CutPrefix(name, "loss_weight.")
-		switch {
-		case name == "input_ids":
-		case weight:
-			in.Weights[output] = t
-		case name != "attention_mask" && name != "labels":
-			return Batch{}, inputErrorf("in/%s is not an input of a language model; of %s it takes input_ids, attention_mask, labels and loss_weight.*", name, c.listed("in/"))
-		case t.Size() != in.B*in.T:
-			return Batch{}, inputErrorf("in/%s has shape %v, in/input_ids has %v; they must be alike", name, t.Shape, ids.Shape)
-		case name == "labels":
-			in.Labels = t.Int32s()
-		case slices.Contains(t.Bools(), false):
-			in.Mask = t.Bools()
-		}
-	}
-	return in, nil
-}
-
-// listed names the tensors with a prefix.
-func (c *Case) listed(prefix string) string {
-	names := c.Names(prefix)
-	for i, n := range names {
-		names[i] = prefix + n
-	}
-	if len(names) == 0 {
-		return "no " + prefix + "*"
-	}
-	return strings.Join(names, ", ")
-}
-
-// targets are the labels of the next positions.
-func (in Batch) targets() []int32 {
-	out := make([]int32, len(in.Labels))
-	for i := range out {
-		out[i] = -100
-		if (i+1)%in.T != 0 {
-			out[i] = in.Labels[i+1]
-		}
-	}
-	return out
-}
-
 // Outcome holds what a model gave: []float32 or []float64, by name.
 type Outcome struct {
-	Out  map[string]any // logits, last_hidden_state, hidden_states.0 …, and loss if there is one
-	Grad map[string]any // of every weight, zero where it does not reach the loss
+	Out   map[string]any   // logits (of an answer start_logits and end_logits, too), hidden_states.0 …, loss if there is one
+	Shape map[string][]int // of each of Out
+	Grad  map[string]any   // of every weight, zero where it does not reach the loss
 }
 
 // Run runs a model on a batch, in the precision of its weights. With gradients it builds the graph for training, without them
@@ -122,22 +45,16 @@ func Run(m models.Model, params *layers.Params, in Batch, gradients bool) (*Outc
 	}
 	eg := gorgonia.NewGraph()
 	b := layers.New(eg, params, layers.Options{Training: gradients})
-	ids := b.Input("input_ids", tensor.Int32, in.B, in.T)
-	given := models.Inputs{IDs: ids}
-	if in.Mask != nil {
-		if err := padding(m, b, in, &given); err != nil {
-			return nil, err
-		}
+	given, err := in.inputs(m, b)
+	if err != nil {
+		return nil, err
 	}
 	got := m.Forward(b, given, 0)
 	if err := b.Err(); err != nil {
 		return nil, err
 	}
-	named := map[string]*layers.Node{"logits": got.Logits, "last_hidden_state": got.Hidden[len(got.Hidden)-1]}
-	for i, h := range got.Hidden {
-		named[fmt.Sprint("hidden_states.", i)] = h
-	}
-	loss, err := in.loss(b, named)
+	named := outputsOf(m, b, got)
+	loss, err := in.loss(b, m.Task(), named)
 	if err != nil {
 		return nil, err
 	}
@@ -164,13 +81,12 @@ func Run(m models.Model, params *layers.Params, in Batch, gradients bool) (*Outc
 	if err != nil {
 		return nil, err
 	}
-	copy(layers.InputValue(ids).Int32s(), in.IDs)
 	if err := program.Run(); err != nil {
 		return nil, err
 	}
-	r := &Outcome{map[string]any{}, map[string]any{}}
+	r := &Outcome{map[string]any{}, map[string][]int{}, map[string]any{}}
 	for name, n := range named {
-		r.Out[name] = copied(program.Value(n))
+		r.Out[name], r.Shape[name] = copied(program.Value(n)), n.Shape()
 	}
 	for i, w := range weights {
 		r.Grad[w.Name] = copied(program.Value(grads[i]))
@@ -178,21 +94,110 @@ func Run(m models.Model, params *layers.Params, in Batch, gradients bool) (*Outc
 	return r, program.Close()
 }
 
-// loss adds the loss: the mean cross entropy of the next token, or else the weighted sum of outputs; nil if there is none.
-func (in Batch) loss(b *layers.Builder, named map[string]*layers.Node) (*layers.Node, error) {
-	lb := b.Scope("loss")
-	if in.Labels != nil {
-		targets := lb.Input("labels", tensor.Int32, in.B, in.T)
-		if b.Err() == nil {
-			copy(layers.InputValue(targets).Int32s(), in.targets())
+// inputs adds the inputs of a model to its graph.
+func (in Batch) inputs(m models.Model, b *layers.Builder) (given models.Inputs, err error) {
+	ints := func(name string, x []int32, shape ...int) *layers.Node {
+		if x == nil {
+			return nil
 		}
-		return layers.CrossEntropy(lb, named["logits"], targets, 0), b.Err()
+		n := b.Input(name, tensor.Int32, shape...)
+		if b.Err() == nil {
+			copy(layers.InputValue(n).Int32s(), x)
+		}
+		return n
 	}
+	given.IDs, given.Types = ints("input_ids", in.IDs, in.B, in.T), ints("token_type_ids", in.Types, in.B, in.T)
+	if in.Vectors != nil {
+		given.Vectors = constant(b, "vectors", in.Vectors, []int{in.B, in.T, len(in.Vectors) / (in.B * in.T)})
+	}
+	if in.Globals != nil {
+		index, g := in.globals()
+		given.Globals = ints("globals", index, in.B, g)
+	}
+	if m.Task() == "seq2seq_lm" {
+		ids, u := in.TargetIDs, in.U
+		if ids == nil && in.Labels != nil {
+			start, pad, err := startOf(m)
+			if err != nil {
+				return given, err
+			}
+			ids, u = in.shifted(start, pad), len(in.Labels)/in.B
+		}
+		if ids == nil {
+			return given, inputErrorf("there is neither in/decoder_input_ids nor in/labels, for what the decoder reads")
+		}
+		given.TargetIDs = ints("decoder_input_ids", ids, in.B, u)
+	}
+	if in.Mask != nil {
+		err = padding(m, b, in, &given)
+	}
+	if err == nil {
+		err = b.Err()
+	}
+	return given, err
+}
+
+// startOf reads which token starts a text and which one is padding.
+func startOf(m models.Model) (start, pad int32, err error) {
+	text, err := m.Config()
+	if err != nil {
+		return 0, 0, err
+	}
+	var c struct {
+		Start *int32 `json:"decoder_start_token_id"`
+		Pad   *int32 `json:"pad_token_id"`
+	}
+	if err := json.Unmarshal(text, &c); err != nil {
+		return 0, 0, err
+	}
+	if c.Start == nil {
+		return 0, 0, inputErrorf("there is no in/decoder_input_ids, and config.json has no decoder_start_token_id")
+	}
+	if c.Pad != nil {
+		pad = *c.Pad
+	}
+	return *c.Start, pad, nil
+}
+
+// outputsOf names what a model gives as Hugging Face does.
+func outputsOf(m models.Model, b *layers.Builder, got models.Outputs) map[string]*layers.Node {
+	named := map[string]*layers.Node{}
+	for name, n := range got.More {
+		named[name] = n
+	}
+	of := ""
+	if m.Task() == "seq2seq_lm" {
+		of = "decoder_"
+	} else {
+		named["last_hidden_state"] = got.Hidden[len(got.Hidden)-1]
+	}
+	for i, h := range got.Hidden {
+		named[fmt.Sprint(of, "hidden_states.", i)] = h
+	}
+	if got.Logits == nil {
+		return named
+	}
+	named["logits"] = got.Logits
+	if m.Task() == "question_answering" {
+		s := got.Logits.Shape()
+		for i, name := range []string{"start_logits", "end_logits"} {
+			named[name] = layers.Reshape(b, layers.Slice(b, got.Logits, 2, i, i+1), s[0], s[1])
+		}
+	}
+	return named
+}
+
+// loss adds the loss: that of the task if there are labels, or else the weighted sum of outputs; nil if there is neither.
+func (in Batch) loss(b *layers.Builder, task string, named map[string]*layers.Node) (*layers.Node, error) {
+	if in.Labels != nil || in.Values != nil {
+		return in.taskLoss(b.Scope("loss"), task, named["logits"])
+	}
+	lb := b.Scope("loss")
 	var sum *layers.Node
 	for _, name := range sortedKeys(in.Weights) {
 		n, w := named[name], in.Weights[name]
 		if n == nil || w.Size() != n.Shape().TotalSize() {
-			return nil, inputErrorf("in/loss_weight.%s has shape %v; a language model has %s", name, w.Shape, shapes(named))
+			return nil, inputErrorf("in/loss_weight.%s has shape %v; the model has %s", name, w.Shape, shapes(named))
 		}
 		part := layers.Sum(lb, layers.Mul(lb, n, constant(lb, "loss_weight."+name, w.Float64s(), n.Shape())))
 		if sum == nil {
@@ -202,6 +207,42 @@ func (in Batch) loss(b *layers.Builder, named map[string]*layers.Node) (*layers.
 		}
 	}
 	return sum, b.Err()
+}
+
+// taskLoss is the loss of transformers: the mean cross entropy, of an answer that of its two ends, or the mean squared error.
+func (in Batch) taskLoss(b *layers.Builder, task string, logits *layers.Node) (*layers.Node, error) {
+	if logits == nil {
+		return nil, inputErrorf("there are in/labels, but the model has no head; give in/loss_weight.*")
+	}
+	shape, labels := logits.Shape().Clone(), in.Labels
+	switch task {
+	case "causal_lm":
+		if labels = nil; len(in.Labels) == in.B*in.T {
+			labels = in.targets()
+		}
+		shape = shape[:2]
+	case "question_answering":
+		shape = []int{shape[0], 2}
+	case "regression":
+		if len(in.Values) != shape.TotalSize() {
+			return nil, inputErrorf("in/labels has %d values, a model of regression with logits %v wants as many numbers", len(in.Values), shape)
+		}
+		d := layers.Add(b, logits, layers.Scale(b, constant(b, "labels", in.Values, shape), -1))
+		return layers.Mean(b, layers.Mul(b, d, d)), b.Err()
+	default:
+		shape = shape[:len(shape)-1]
+	}
+	if len(labels) != shape.TotalSize() {
+		return nil, inputErrorf("in/labels has %d whole numbers, a model of %s with logits %v wants them of shape %v", len(in.Labels), task, logits.Shape(), shape)
+	}
+	targets := b.Input("labels", tensor.Int32, shape...)
+	if b.Err() == nil {
+		copy(layers.InputValue(targets).Int32s(), labels)
+	}
+	if task == "question_answering" {
+		return layers.MeanKept(b, layers.PointerRows(b, logits, targets, nil), targets), b.Err()
+	}
+	return layers.CrossEntropy(b, logits, targets, 0), b.Err()
 }
 
 // constant adds a value in the precision of the weights.
@@ -239,16 +280,4 @@ func sortedKeys[V any](m map[string]V) []string {
 	}
 	slices.Sort(keys)
 	return keys
-}
-
-// Rows is the part of a batch from example b on to, and without, example end.
-func (in Batch) Rows(b, end int) Batch {
-	part := Batch{B: end - b, T: in.T, IDs: in.IDs[b*in.T : end*in.T]}
-	if in.Mask != nil {
-		part.Mask = in.Mask[b*in.T : end*in.T]
-	}
-	if in.Labels != nil {
-		part.Labels = in.Labels[b*in.T : end*in.T]
-	}
-	return part
 }

@@ -13,13 +13,11 @@ import (
 	"github.com/euryale-ml/euryale/models"
 )
 
-// basePrefix is what Hugging Face puts before the names of a base model when it has a head.
-const basePrefix = "transformer."
-
 // classes are the classes of transformers that can be run, each with its model_type.
 var classes = map[string]string{
 	"GPT2LMHeadModel": "gpt2", "GPT2Model": "gpt2",
 	"GPTNeoForCausalLM": "gpt_neo", "GPTNeoModel": "gpt_neo",
+	"BertModel": "bert", "BertForMaskedLM": "bert", "BertForSequenceClassification": "bert", "BertForTokenClassification": "bert", "BertForQuestionAnswering": "bert",
 }
 
 // CheckHead says whether the head that a config.json asks for by architectures[0] can be run; without that key it can.
@@ -52,6 +50,7 @@ func (c *Case) Model(p Precision) (models.Model, *layers.Params, error) {
 		return nil, nil, fmt.Errorf("config: %w", err)
 	}
 	config["model_type"], _ = json.Marshal(classes[c.ModelClass])
+	config["architectures"], _ = json.Marshal([]string{c.ModelClass})
 	text, err := json.Marshal(config)
 	if err != nil {
 		return nil, nil, err
@@ -66,7 +65,7 @@ func (c *Case) Model(p Precision) (models.Model, *layers.Params, error) {
 	}
 	used := map[string]bool{}
 	for _, q := range params.All() {
-		name := c.nameOf(q.Name, func(n string) bool { return c.Param(n) != nil })
+		name := c.nameOf(m, q.Name, func(n string) bool { return c.Param(n) != nil })
 		if name == "" && q.Name == "lm_head.weight" && strings.HasSuffix(c.ModelClass, "Model") && !strings.Contains(c.ModelClass, "LMHead") {
 			continue // a base model has no head; its outputs do not read it
 		}
@@ -91,8 +90,8 @@ func (c *Case) Model(p Precision) (models.Model, *layers.Params, error) {
 }
 
 // nameOf is the name under which a case holds something of a weight: that of the weight, or the one a base model gives it.
-func (c *Case) nameOf(weight string, has func(string) bool) string {
-	base := strings.TrimPrefix(weight, basePrefix)
+func (c *Case) nameOf(m models.Model, weight string, has func(string) bool) string {
+	base := strings.TrimPrefix(weight, models.BasePrefix(m))
 	switch {
 	case has(weight):
 		return weight
@@ -102,7 +101,7 @@ func (c *Case) nameOf(weight string, has func(string) bool) string {
 	return ""
 }
 
-// CheckModel runs a language model on the inputs of the case and compares all outputs and gradients that the case holds.
+// CheckModel runs a model on the inputs of the case and compares all outputs and gradients that the case holds.
 // Outputs come from the graph for inference, gradients from the one for training.
 //
 // Errors: as Run. What the case holds and the model does not give is a failed result.
@@ -148,7 +147,7 @@ func (c *Case) checkGradients(m models.Model, params *layers.Params, in Batch, p
 	weights := map[string]any{}
 	for name, g := range got.Grad {
 		weights[name] = g
-		weights[strings.TrimPrefix(name, basePrefix)] = g
+		weights[strings.TrimPrefix(name, models.BasePrefix(m))] = g
 	}
 	var results []Result
 	for _, name := range stored {
@@ -167,7 +166,8 @@ func (c *Case) checkGradients(m models.Model, params *layers.Params, in Batch, p
 }
 
 // dropouts are the keys of dropout in the families that can be run.
-var dropouts = []string{"resid_pdrop", "embd_pdrop", "attn_pdrop", "resid_dropout", "embed_dropout", "attention_dropout", "hidden_dropout_prob"}
+var dropouts = []string{"resid_pdrop", "embd_pdrop", "attn_pdrop", "resid_dropout", "embed_dropout", "attention_dropout", "hidden_dropout_prob",
+	"attention_probs_dropout_prob", "classifier_dropout", "classifier_dropout_prob", "dropout", "activation_dropout", "dropout_rate"}
 
 // withoutDropout is the model with all dropout set to 0, so that it can be differentiated as it evaluates.
 func withoutDropout(m models.Model) (models.Model, error) {
@@ -192,12 +192,12 @@ func withoutDropout(m models.Model) (models.Model, error) {
 
 // OtherWeights compares param/* with the weights of a model and returns those that are not the same: then outputs differ for
 // that reason.
-func (c *Case) OtherWeights(params *layers.Params) []Result {
+func (c *Case) OtherWeights(m models.Model, params *layers.Params) []Result {
 	var results []Result
 	for _, name := range c.Names("param/") {
 		q, ok := params.Get(name)
 		if !ok {
-			q, ok = params.Get(basePrefix + name)
+			q, ok = params.Get(models.BasePrefix(m) + name)
 		}
 		full := "param/" + name
 		if !ok {

@@ -8,15 +8,20 @@ import (
 	"github.com/euryale-ml/euryale/models"
 )
 
+// hidesKeys are the families of Hugging Face whose padding is hidden as keys and reads as other queries do, each with what queries get
+// that read nothing. All other models take the length of each example.
+var hidesKeys = map[string]leftover{"gpt2": everyKey, "gpt_neo": hiddenOnce, "bert": everyKey}
+
 // padding tells a model which tokens are padding.
 //
 // Our own skeletons take the length of each example: padding stands on the right and attends to nothing.
 //
-// Hugging Face's families hide padding as keys, wherever it stands, and leave it as queries: they add the smallest number to the
+// So do those of Hugging Face's families in which padding gives 0. The others hide padding as keys, wherever it stands, and leave it as queries: they add the smallest number to the
 // scores of hidden keys. A query whose keys are all hidden then gives equal shares to the keys with the largest score. No token
 // that counts reads such a row, but recorded logits hold it, so it is rebuilt here, and not in the models. See unread.
 func padding(m models.Model, b *layers.Builder, in Batch, given *models.Inputs) error {
-	if m.Type() == "decoder" {
+	rule, hides := hidesKeys[m.Type()]
+	if !hides {
 		lens, err := in.lengths()
 		if err != nil {
 			return err
@@ -32,10 +37,6 @@ func padding(m models.Model, b *layers.Builder, in Batch, given *models.Inputs) 
 			v = int32(i % in.T)
 		}
 		layers.InputValue(index).Int32s()[i] = v
-	}
-	rule := everyKey
-	if m.Type() == "gpt_neo" {
-		rule = hiddenOnce
 	}
 	given.Attend = func(b *layers.Builder, _ int, c attention.Config, qkv ...*layers.Node) *layers.Node {
 		c.IndexK = index

@@ -52,7 +52,7 @@ func TestBatch(t *testing.T) {
 func TestCheckHead(t *testing.T) {
 	require.NoError(t, CheckHead([]byte(`{"model_type":"decoder"}`)))
 	require.NoError(t, CheckHead([]byte(`{"architectures":["GPTNeoForCausalLM"]}`)))
-	require.ErrorContains(t, CheckHead([]byte(`{"architectures":["BertModel"]}`)), "GPT2LMHeadModel")
+	require.ErrorContains(t, CheckHead([]byte(`{"architectures":["T5Model"]}`)), "GPT2LMHeadModel")
 }
 
 // Each variant of a case that does not fit the model is an error that says so.
@@ -80,9 +80,9 @@ func TestModelOfCase(t *testing.T) {
 	c := open()
 	m, params, err := c.Model(Float32)
 	require.NoError(t, err)
-	require.Empty(t, c.OtherWeights(params))
+	require.Empty(t, c.OtherWeights(m, params))
 	c.Param("transformer.ln_f.bias").F[3]++
-	other := c.OtherWeights(params)
+	other := c.OtherWeights(m, params)
 	require.Len(t, other, 1)
 	require.Equal(t, []int{3}, other[0].At)
 	in, err := c.Batch()

@@ -1,0 +1,56 @@
+package models
+
+import (
+	"strings"
+
+	"github.com/euryale-ml/euryale/layers"
+)
+
+// encoderFamily is what the encoders of Hugging Face share besides their config.
+type encoderFamily struct {
+	stack
+	head head
+	base string // prefix of the base model's weights
+}
+
+// Task is that of the head; empty for a base model, which has none.
+func (m *encoderFamily) Task() string { return m.head.task }
+
+// Dims are the sizes.
+func (m *encoderFamily) Dims() Dims { return m.stack.Dims }
+
+// BasePrefix is what stands before the names of a base model's weights when it has a head.
+func (m *encoderFamily) BasePrefix() string { return m.base }
+
+// Forward adds the network to the graph.
+func (m *encoderFamily) Forward(b *layers.Builder, in Inputs, layersPerBlock int) Outputs {
+	return m.withHead(b, in, m.head, layersPerBlock)
+}
+
+// local is the name of a weight of a file: that of today for one that versions of transformers have called otherwise, and none for what
+// is no weight, such as a buffer of positions or the copy of a tied one.
+func (m *encoderFamily) local(name string) string {
+	if at, ok := strings.CutSuffix(name, "LayerNorm.gamma"); ok {
+		name = at + "LayerNorm.weight"
+	}
+	if at, ok := strings.CutSuffix(name, "LayerNorm.beta"); ok {
+		name = at + "LayerNorm.bias"
+	}
+	switch {
+	case strings.HasSuffix(name, "embeddings.position_ids"), strings.HasSuffix(name, "embeddings.token_type_ids"):
+		return ""
+	case name == m.head.own+".weight" && !m.untied && m.head.task == "masked_lm":
+		return ""
+	case name == m.head.own+".bias" && m.head.task == "masked_lm":
+		return m.head.decoder + ".bias"
+	}
+	return name
+}
+
+// BasePrefix is what Hugging Face puts before the names of a base model's weights when it has a head.
+func BasePrefix(m Model) string {
+	if f, ok := m.(interface{ BasePrefix() string }); ok {
+		return f.BasePrefix()
+	}
+	return "transformer."
+}
