@@ -21,6 +21,7 @@ var families = []struct {
 }{
 	{"decoder", newDecoder},
 	{"encoder", newEncoder},
+	{"encoder_decoder", newEncoderDecoder},
 	{"bert", newBert},
 	{"gpt2", newGPT2},
 	{"gpt_neo", newGPTNeo},
@@ -79,25 +80,12 @@ const Default = `{"model_type": "decoder", "task": "causal_lm", "vocab_size": 25
 func NewParams(m Model, dtype tensor.Dtype, seed uint64) (*layers.Params, error) {
 	params := layers.NewParams(dtype)
 	b := layers.New(gorgonia.NewGraph(), params, layers.Options{Seed: seed})
-	in := Inputs{IDs: b.Input("input_ids", tensor.Int32, 1, 1)}
+	in := Inputs{IDs: b.Input("input_ids", tensor.Int32, 1, 1), TargetIDs: b.Input("decoder_input_ids", tensor.Int32, 1, 1)}
 	if d := m.Dims().Vectors; d > 0 {
 		in.Vectors = b.Input("vectors", dtype, 1, 1, d)
 	}
 	m.Forward(b, in, 0)
 	return params, b.Err()
-}
-
-// sample are the smallest inputs that a model can be built for.
-func sample(b *layers.Builder, m Model) Inputs {
-	if s, ok := m.(interface {
-		sample(b *layers.Builder) Inputs
-	}); ok {
-		return s.sample(b)
-	}
-	if d := m.Dims().Vectors; d > 0 {
-		return Inputs{Vectors: b.Input("vectors", b.Dtype(), 1, 1, d)}
-	}
-	return Inputs{IDs: b.Input("input_ids", tensor.Int32, 1, 1)}
 }
 
 // problems collects the faults of a configuration.
