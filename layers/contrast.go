@@ -15,6 +15,30 @@ import (
 // column is right, all others are wrong, and a copy of the own one is neither.
 func Candidates(b *Builder, scores, groups *Node) *Node { return b.Op(candidates{}, scores, groups) }
 
+// Contrast is the mean cross entropy of the rows of Candidates(scores, groups) that have a group, each with its own column as the right
+// one: a scalar, 0 without such a row.
+// Source: van den Oord, Li, Vinyals 2018, arXiv 1807.03748, section 2.3.
+func Contrast(b *Builder, scores, groups *Node) *Node {
+	own := b.Op(ownColumns{}, groups)
+	return b.Op(meanKept{orZero: true}, CrossEntropyRows(b, Candidates(b, scores, groups), own, 0), own)
+}
+
+// ownColumns are the targets of a contrastive loss: k for row k, -1 for one without group.
+type ownColumns struct{}
+
+func (ownColumns) Name() string                                { return "own_columns" }
+func (ownColumns) Infer(in []engine.Type) (engine.Type, error) { return in[0], isInts("groups", in[0]) }
+func (ownColumns) Diff(Nodes, *Node, *Node) (Nodes, error)     { return Nodes{nil}, nil }
+func (ownColumns) Run(out engine.Value, in []engine.Value) error {
+	own := engine.Ints(out)
+	for k, g := range engine.Ints(in[0]) {
+		if own[k] = int32(k); g < 0 {
+			own[k] = -1
+		}
+	}
+	return nil
+}
+
 // candidates has inputs: scores, groups.
 type candidates struct{}
 

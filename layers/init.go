@@ -30,6 +30,15 @@ func Normal(std float64) Init {
 	}
 }
 
+// TruncatedNormal draws from the normal distribution of mean 0 and a standard deviation, within two of these on both sides.
+func TruncatedNormal(std float64) Init {
+	tail := math.Erfc(math.Sqrt2) / 2 // of one side
+	return func(name string, _ []int, seed uint64) func(int) float64 {
+		key := splitmix.Mix(hashName(name) ^ splitmix.Mix(seed))
+		return func(i int) float64 { return std * normalQuantile(tail+(1-2*tail)*uniform(key, i)) }
+	}
+}
+
 // Uniform draws from the interval (low, high).
 func Uniform(low, high float64) Init {
 	return func(name string, _ []int, seed uint64) func(int) float64 {

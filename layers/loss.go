@@ -112,7 +112,7 @@ func runCrossEntropyGrad[F kernels.Float](o crossEntropyGrad, out engine.Value, 
 }
 
 // meanKept has inputs: rows, targets.
-type meanKept struct{}
+type meanKept struct{ orZero bool } // without such a row 0, not NaN
 
 func (o meanKept) Name() string    { return "mean_kept" }
 func (o meanKept) DiffWRT() []bool { return []bool{true, false} }
@@ -132,14 +132,14 @@ func (o meanKept) Infer(in []engine.Type) (engine.Type, error) {
 
 func (o meanKept) Run(out engine.Value, in []engine.Value) error {
 	if engine.IsF32(out) {
-		runMeanKept[float32](out, in)
+		runMeanKept[float32](o, out, in)
 	} else {
-		runMeanKept[float64](out, in)
+		runMeanKept[float64](o, out, in)
 	}
 	return nil
 }
 
-func runMeanKept[F kernels.Float](out engine.Value, in []engine.Value) {
+func runMeanKept[F kernels.Float](o meanKept, out engine.Value, in []engine.Value) {
 	rows, targets := engine.Floats[F](in[0]), engine.Ints(in[1])
 	sum := 0.0
 	for i, t := range targets {
@@ -150,6 +150,8 @@ func runMeanKept[F kernels.Float](out engine.Value, in []engine.Value) {
 	mean := math.NaN()
 	if n := kept(targets); n > 0 {
 		mean = sum / float64(n)
+	} else if o.orZero {
+		mean = 0
 	}
 	engine.Floats[F](out)[0] = F(mean)
 }

@@ -137,3 +137,18 @@ func TestImpossibleParams(t *testing.T) {
 		require.Zero(t, p.Len())
 	}
 }
+
+// The truncated normal has no tails, and the spread of what is left: 1 - 2·2·φ(2)/(Φ(2)-Φ(-2)).
+func TestTruncatedNormal(t *testing.T) {
+	x := drawn(t, tensor.Float64, 1, "w", TruncatedNormal(0.5), 20_011)
+	sum, squares := 0.0, 0.0
+	for _, v := range x {
+		sum, squares = sum+v, squares+v*v
+	}
+	n := float64(len(x))
+	require.InDelta(t, 0, sum/n, 0.01)
+	require.InDelta(t, 0.5*math.Sqrt(1-4*math.Exp(-2)/math.Sqrt(2*math.Pi)/math.Erf(math.Sqrt2)), math.Sqrt(squares/n), 0.01)
+	for _, v := range x {
+		require.LessOrEqual(t, math.Abs(v), 1.0)
+	}
+}

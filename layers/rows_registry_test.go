@@ -1,7 +1,5 @@
 package layers
 
-import "gorgonia.org/tensor"
-
 // rowsExamples move whole rows.
 var rowsExamples = []example{
 	{"slice of tokens", []arg{dense(2, 5, 3)}, func(b *Builder, in Nodes) *Node { return Slice(b, in[0], 1, 1, 4) }},
@@ -33,7 +31,6 @@ var rowsExamples = []example{
 	{"hierarchy of means without lengths", []arg{dense(2, 5, 3)}, func(b *Builder, in Nodes) *Node {
 		return Hierarchy(b, in[0], nil, 2, PoolMean, func(_ int, x, _ *Node) *Node { return x })
 	}},
-	{"candidates", []arg{dense(5, 5), tokens([]int{5}, 0, 3, 0, -1, 2)}, func(b *Builder, in Nodes) *Node {
-		return CrossEntropyRows(b, Candidates(b, in[0], in[1]), b.Const("own", tensor.New(tensor.WithShape(5), tensor.WithBacking([]int32{0, 1, 2, -1, 4}))), 0)
-	}},
+	{"contrast", []arg{dense(5, 5), tokens([]int{5}, 0, 3, 0, -1, 2)}, func(b *Builder, in Nodes) *Node { return Contrast(b, in[0], in[1]) }},
+	{"contrast of nothing", []arg{dense(2, 2), tokens([]int{2}, -1, -1)}, func(b *Builder, in Nodes) *Node { return Contrast(b, in[0], in[1]) }},
 }

@@ -40,6 +40,19 @@ type Config struct {
 	Labels    Labels
 	LabelKeys *Node
 	LabelBias *Node
+
+	// Structure gives each example a pattern and labels of its own when the graph runs. Pattern and Labels then say what is expected of
+	// them: how many heads and labels there are, and what they may cost at most.
+	Structure Structure
+	// StructureInputs, int32 [B,·], are what it depends on.
+	StructureInputs Nodes
+}
+
+// Structure makes the pattern of an example, in as many queries and keys as the layer has, from the rows of Config.StructureInputs that
+// belong to it, and its labels (nil without Config.Labels). What is not to be read, such as padding, is not in the pattern; Config.Lens
+// is not used. Patterns and labels with equal strings must be equal: they are compiled once, and kept for the backward pass.
+type Structure interface {
+	Of(inputs [][]int32) (Pattern, Labels)
 }
 
 // Attend adds softmax attention on the keys that the pattern lets each query read:
@@ -90,6 +103,14 @@ func add(b *layers.Builder, c Config, in ...*Node) (o, lse *Node) {
 	}
 	op.indexQ, op.indexK = place(c.IndexQ), place(c.IndexK)
 	op.labelKeys, op.labelBias = place(c.LabelKeys), place(c.LabelBias)
+	if op.structure = c.Structure; op.structure != nil {
+		if c.Lens != nil || c.LensQ != nil || c.IndexQ != nil || c.IndexK != nil {
+			return b.Failf("attention: Lens or an index with a Structure; leave what is not read out of its patterns"), nil
+		}
+		for _, n := range c.StructureInputs {
+			op.structureAt = append(op.structureAt, place(n))
+		}
+	}
 	types := make([]engine.Type, len(in))
 	for i, n := range in {
 		types[i] = engine.TypeOf(n)
@@ -102,7 +123,7 @@ func add(b *layers.Builder, c Config, in ...*Node) (o, lse *Node) {
 		op.scale = 1 / math.Sqrt(float64(op.d))
 	}
 	err := op.compile()
-	if err == nil && op.labels != nil {
+	if err == nil && op.labels != nil && op.structure == nil {
 		op.labelText = op.labels.String()
 		op.labelled, err = compiled.labels(op.pattern, op.text, op.rq, op.rk, op.order != nil, op.labels, op.labelText)
 	}
@@ -125,10 +146,12 @@ type attend struct {
 	scale   float64
 	fused   bool
 
-	labels Labels
+	labels      Labels
+	labelText   string // of the labels
+	structure   Structure
+	structureAt []int // places of its inputs
 
-	labelText                    string // of the labels
-	lensQ, lensK, indexQ, indexK int    // places among the inputs, -1: none
+	lensQ, lensK, indexQ, indexK int // places among the inputs, -1: none
 	labelKeys, labelBias         int
 
 	b, tq, tk, d, dv int // tokens and head sizes
@@ -201,6 +224,11 @@ func (o *attend) size(in []engine.Type) error {
 	}
 	if err != nil {
 		return err
+	}
+	for _, at := range o.structureAt {
+		if s := in[at].Shape; in[at].Dtype != tensor.Int32 || len(s) != 2 || s[0] != o.b {
+			return fmt.Errorf("an input of the structure is %v, want int32 [%d,·]", in[at], o.b)
+		}
 	}
 	return o.sizeLabels(in)
 }

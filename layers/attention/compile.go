@@ -22,8 +22,9 @@ func Compile(p Pattern, heads, nq, nk int) ([]*kernels.Layout, error) {
 // compiled keeps the layouts in use.
 var compiled = layoutCache{entries: map[layoutKey]*layoutEntry{}}
 
-// maxLayouts bounds how many lists of layouts are kept; a model has few patterns and lengths.
-const maxLayouts = 64
+// maxLayouts bounds how many lists of layouts are kept: a model has few patterns and lengths, but with a Structure or a pattern that
+// counts from the end each example of a batch has its own.
+const maxLayouts = 256
 
 type layoutKey struct {
 	pattern  string

@@ -258,7 +258,7 @@ func TestParseErrors(t *testing.T) {
 	for in, want := range map[string]string{
 		"":                                       `pattern "", column 1: a pattern is missing before the end`,
 		"bnad(1,2)":                              `column 1: there is no pattern "bnad"; did you mean "band"? (there are band, bernoulli, beyond, big-bird, big-bird-window, blocks, bp-tree, causal, column,`,
-		"full + routing(3)":                      `column 8: there is no pattern "routing"; there are band, bernoulli, beyond, blocks,`,
+		"full + routing(3)":                      `column 8: there is no pattern "routing"; there are band, bernoulli, beyond,`,
 		"causal(band(1,1) + external(3))":        `column 1: band(1,1) + external(3) cannot be causal: external nodes read every token`,
 		"causal(star)":                           `column 1: star cannot be causal`,
 		"external(0)":                            `column 1: external: number of nodes is 0; the smallest is 1`,

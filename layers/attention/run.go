@@ -135,7 +135,7 @@ func forward[F kernels.Float](o *attend, out engine.Value, in []engine.Value) er
 	}
 	whole := c.a
 	for b := range o.b {
-		if err := example(o, b, &whole, c); err != nil {
+		if err := example(o, b, &whole, c, in); err != nil {
 			return err
 		}
 		if err := c.a.Forward(); err != nil {
@@ -170,7 +170,7 @@ func backward[F kernels.Float](o *attendGrad, out engine.Value, in []engine.Valu
 	}
 	whole := *c
 	for b := range of.b {
-		if err := example(of, b, &whole.a, c); err != nil {
+		if err := example(of, b, &whole.a, c, in); err != nil {
 			return err
 		}
 		if o.lse {
@@ -183,13 +183,13 @@ func backward[F kernels.Float](o *attendGrad, out engine.Value, in []engine.Valu
 	return nil
 }
 
-// byExample reports whether every example has a layout of its own: positions are counted from its own end.
+// byExample reports whether every example has a layout of its own: it has a structure, or positions are counted from its own end.
 func (o *attend) byExample() bool {
-	return (o.lensK >= 0 || o.lensQ >= 0) && o.pattern.FromEnd() && o.indexK < 0 && o.indexQ < 0
+	return o.structure != nil || (o.lensK >= 0 || o.lensQ >= 0) && o.pattern.FromEnd() && o.indexK < 0 && o.indexQ < 0
 }
 
 // example sets a call for one example of whole alone, with the pattern laid out for its own length.
-func example[F kernels.Float](o *attend, b int, whole *kernels.Attention[F], c *call[F]) error {
+func example[F kernels.Float](o *attend, b int, whole *kernels.Attention[F], c *call[F], in []engine.Value) error {
 	a := &c.a
 	a.B, a.TQ, a.TK = 1, o.tq, o.tk
 	if whole.LensQ != nil {
@@ -207,11 +207,33 @@ func example[F kernels.Float](o *attend, b int, whole *kernels.Attention[F], c *
 	a.IndexK, a.TokensK = c.identity[:a.TK], o.tk
 	a.Q, a.K, a.V, a.O = at(whole.Q, b), at(whole.K, b), at(whole.V, b), at(whole.O, b)
 	a.LSE = whole.LSE[b*o.heads*o.tq:]
+	pattern, text, labels, labelText := o.pattern, o.text, o.labels, o.labelText
+	if o.structure != nil {
+		pattern, labels = o.structure.Of(o.structureRows(b, in))
+		text = pattern.String()
+		if err := CheckHeads(pattern, o.heads); err != nil {
+			return err
+		}
+		if o.labels != nil {
+			labelText = labels.String()
+		}
+	}
 	var err error
-	if a.Layouts, err = compiled.get(o.pattern, o.text, a.TQ, a.TK, false); err == nil && o.labels != nil {
-		a.Labels, err = compiled.labels(o.pattern, o.text, a.TQ, a.TK, false, o.labels, o.labelText)
+	if a.Layouts, err = compiled.get(pattern, text, a.TQ, a.TK, false); err == nil && o.labels != nil {
+		a.Labels, err = compiled.labels(pattern, text, a.TQ, a.TK, false, labels, labelText)
 	}
 	return err
+}
+
+// structureRows are the rows of the structure's inputs that belong to example b.
+func (o *attend) structureRows(b int, in []engine.Value) [][]int32 {
+	rows := make([][]int32, len(o.structureAt))
+	for k, at := range o.structureAt {
+		all := engine.Ints(in[at])
+		n := len(all) / o.b
+		rows[k] = all[b*n:][:n]
+	}
+	return rows
 }
 
 // at describes example b alone.
