@@ -172,4 +172,3 @@ func TestSessionErrors(t *testing.T) {
 	require.Equal(t, LengthError{Length: 3, Max: 2}, *e)
 	require.Equal(t, 2, s.Len())
 }
-
