@@ -14,24 +14,9 @@ import (
 
 // LongformerConfig is the part of Hugging Face's LongformerConfig that changes the computation. Other keys are kept and written back.
 type LongformerConfig struct {
-	ModelType                 string  `json:"model_type"`
-	Task                      string  `json:"task,omitempty"` // ours; without it the head is that of architectures
-	VocabSize                 int     `json:"vocab_size"`
-	HiddenSize                int     `json:"hidden_size"`
-	NumHiddenLayers           int     `json:"num_hidden_layers"`
-	NumAttentionHeads         int     `json:"num_attention_heads"`
-	IntermediateSize          int     `json:"intermediate_size"`
-	HiddenAct                 string  `json:"hidden_act"`
-	AttentionWindow           windows `json:"attention_window"`        // keys on both sides together: even; one number, or one for each layer
-	MaxPositionEmbeddings     int     `json:"max_position_embeddings"` // rows of the table: pad_token_id + 1 more than tokens
-	TypeVocabSize             int     `json:"type_vocab_size"`
-	PadTokenID                int     `json:"pad_token_id"`
-	SepTokenID                int     `json:"sep_token_id"` // what ends a question
-	LayerNormEps              float64 `json:"layer_norm_eps"`
-	HiddenDropoutProb         float64 `json:"hidden_dropout_prob"`
-	AttentionProbsDropoutProb float64 `json:"attention_probs_dropout_prob"` // no effect, see Warnings
-	InitializerRange          float64 `json:"initializer_range"`
-	TieWordEmbeddings         bool    `json:"tie_word_embeddings"`
+	BertConfig
+	AttentionWindow windows `json:"attention_window"` // keys on both sides together: even; one number, or one for each layer
+	SepTokenID      int     `json:"sep_token_id"`     // what ends a question
 }
 
 // windows are one width for all layers or one for each.
@@ -90,73 +75,51 @@ func (w windows) mixers(p *problems, layers int, layersKey string) []attention.M
 type Longformer struct {
 	cfg  LongformerConfig
 	rest extra
-	head head
-	stack
+	encoderFamily
 }
 
 var _ Model = (*Longformer)(nil)
 
 func newLongformer(raw []byte) (Model, error) {
-	c := LongformerConfig{ModelType: "longformer", VocabSize: 30522, HiddenSize: 768, NumHiddenLayers: 12, NumAttentionHeads: 12, IntermediateSize: 3072,
-		HiddenAct: "gelu", AttentionWindow: windows{512}, MaxPositionEmbeddings: 512, TypeVocabSize: 2, PadTokenID: 1, SepTokenID: 2,
-		LayerNormEps: 1e-12, HiddenDropoutProb: 0.1, AttentionProbsDropoutProb: 0.1, InitializerRange: 0.02, TieWordEmbeddings: true}
+	c := LongformerConfig{BertConfig: bertDefaults("longformer"), AttentionWindow: windows{512}, SepTokenID: 2}
+	c.PadTokenID = 1
 	rest, read := decodeHF(raw, &c)
 	if config.IsSyntax(read) {
 		return nil, read
 	}
 	var p problems
-	act := p.sizes(hfSizes{"vocab_size", c.VocabSize, "max_position_embeddings", c.MaxPositionEmbeddings, "hidden_size", c.HiddenSize,
-		"num_hidden_layers", c.NumHiddenLayers, "num_attention_heads", c.NumAttentionHeads, "intermediate_size", c.IntermediateSize,
-		"hidden_act", c.HiddenAct, "layer_norm_eps", c.LayerNormEps})
-	p.dropout("hidden_dropout_prob", c.HiddenDropoutProb)
-	p.want(c.InitializerRange > 0, "initializer_range", c.InitializerRange, "more than 0")
-	p.size("type_vocab_size", c.TypeVocabSize, maxSize)
-	p.want(c.PadTokenID >= 0 && c.PadTokenID < c.VocabSize, "pad_token_id", c.PadTokenID, "an id of the vocabulary")
-	p.want(c.MaxPositionEmbeddings > c.PadTokenID+1, "max_position_embeddings", c.MaxPositionEmbeddings,
-		fmt.Sprintf("more than pad_token_id + 1 (%d): the first row is that of no token", c.PadTokenID+1))
-	mixers := c.AttentionWindow.mixers(&p, c.NumHiddenLayers, "num_hidden_layers")
 	task, labels := p.hfTask("Longformer", c.Task, rest)
+	s := c.stack(&p, "longformer.")
+	first := c.PadTokenID + 1 // row of the first token in the table of positions
+	p.want(c.MaxPositionEmbeddings > first, "max_position_embeddings", c.MaxPositionEmbeddings,
+		fmt.Sprintf("more than pad_token_id + 1 (%d): the rows before are those of no token", first))
+	s.mixers = c.AttentionWindow.mixers(&p, c.NumHiddenLayers, "num_hidden_layers")
 	if err := config.Merge(read, p.err()); err != nil {
 		return nil, err
 	}
-	m := &Longformer{c, rest, head{task: task, labels: labels, transform: "lm_head.dense", norm: "lm_head.layer_norm", decoder: "lm_head", own: "lm_head.decoder",
-		act: kernels.GELU, eps: c.LayerNormEps, pooling: "cls", dropout: c.HiddenDropoutProb, out: "classifier"}, stack{
-		Dims: Dims{Vocab: c.VocabSize, Hidden: c.HiddenSize, Inner: c.IntermediateSize, Layers: c.NumHiddenLayers, Heads: c.NumAttentionHeads,
-			Positions: c.MaxPositionEmbeddings - c.PadTokenID - 1, Labels: labels},
-		names: names{tokens: "longformer.embeddings.word_embeddings", types: "longformer.embeddings.token_type_embeddings",
-			positions: "longformer.embeddings.position_embeddings", embedNorm: "longformer.embeddings.LayerNorm",
-			layer: "longformer.encoder.layer.", attn: "attention.self", q: "attention.self.query", k: "attention.self.key", v: "attention.self.value",
-			out: "attention.output.dense", norm1: "attention.output.LayerNorm", up: "intermediate.dense", down: "output.dense", norm2: "output.LayerNorm"},
-		act: act, eps: c.LayerNormEps, post: true, init: layers.Normal(c.InitializerRange), untied: !c.TieWordEmbeddings,
-		types: c.TypeVocabSize, position: "learned", offset: c.PadTokenID + 1, padding: c.PadTokenID + 1, counted: true, embedNorm: "before",
-		embedDropout: c.HiddenDropoutProb, residDropout: c.HiddenDropoutProb, mixers: mixers,
-	}}
+	s.Labels, s.Positions, s.offset, s.counted = labels, c.MaxPositionEmbeddings-first, first, true
+	h := head{task: task, labels: labels, transform: "lm_head.dense", norm: "lm_head.layer_norm", decoder: "lm_head", own: "lm_head.decoder",
+		act: kernels.GELU, eps: s.eps, pooling: "cls", out: "classifier", dropout: c.HiddenDropoutProb}
 	switch task {
 	case "sequence_classification", "regression":
-		m.head.dense, m.head.out, m.head.act = "classifier.dense", "classifier.out_proj", kernels.Tanh
+		h.dense, h.out, h.act = "classifier.dense", "classifier.out_proj", kernels.Tanh
 	case "question_answering":
-		m.head.out = "qa_outputs"
+		h.out = "qa_outputs"
 	case "":
-		m.head.pooler = "longformer.pooler.dense"
+		h.pooler = "longformer.pooler.dense"
 	}
-	return m, nil
+	return &Longformer{c, rest, encoderFamily{stack: s, head: h, base: "longformer."}}, nil
 }
 
 // Type is "longformer".
 func (m *Longformer) Type() string { return "longformer" }
-
-// Task is that of the head; empty for a base model.
-func (m *Longformer) Task() string { return m.head.task }
-
-// Dims are the sizes.
-func (m *Longformer) Dims() Dims { return m.stack.Dims }
 
 // Config is the resolved config.json, with the keys that were there before.
 func (m *Longformer) Config() ([]byte, error) { return marshalConfig(m.cfg, m.rest) }
 
 // Warnings tells of attention dropout.
 func (m *Longformer) Warnings() []string {
-	return attentionDropout("attention_probs_dropout_prob", m.cfg.AttentionProbsDropoutProb)
+	return attentionDropout("attention_probs_dropout_prob", m.cfg.AttentionProbsDropout)
 }
 
 // Forward adds the network to the graph.

@@ -26,6 +26,7 @@ var families = []struct {
 	{"gpt2", newGPT2},
 	{"gpt_neo", newGPTNeo},
 	{"longformer", newLongformer},
+	{"led", newLED},
 	{"star_transformer", newStarTransformer},
 }
 

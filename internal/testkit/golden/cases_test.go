@@ -19,6 +19,8 @@ var adapters = map[string]func(c *Case, p Precision) ([]Result, error){
 	"bert":            runHuggingFace,
 	"gpt2":            runHuggingFace,
 	"gpt_neo":         runHuggingFace,
+	"led":             runHuggingFace,
+	"longformer":      runHuggingFace,
 	"local_attention": runLocalAttention,
 	"def_longformer":  runMasks,
 	"def_block_local": runMasks,

@@ -18,6 +18,8 @@ var classes = map[string]string{
 	"GPT2LMHeadModel": "gpt2", "GPT2Model": "gpt2",
 	"GPTNeoForCausalLM": "gpt_neo", "GPTNeoModel": "gpt_neo",
 	"BertModel": "bert", "BertForMaskedLM": "bert", "BertForSequenceClassification": "bert", "BertForTokenClassification": "bert", "BertForQuestionAnswering": "bert",
+	"LongformerModel": "longformer", "LongformerForMaskedLM": "longformer", "LongformerForSequenceClassification": "longformer",
+	"LongformerForTokenClassification": "longformer", "LongformerForQuestionAnswering": "longformer", "LEDForConditionalGeneration": "led",
 }
 
 // CheckHead says whether the head that a config.json asks for by architectures[0] can be run; without that key it can.
