@@ -23,6 +23,7 @@ var families = []struct {
 	{"encoder", newEncoder},
 	{"encoder_decoder", newEncoderDecoder},
 	{"bert", newBert},
+	{"etc", newETC},
 	{"gpt2", newGPT2},
 	{"gpt_neo", newGPTNeo},
 	{"longformer", newLongformer},

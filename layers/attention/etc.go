@@ -70,6 +70,16 @@ func (e ETC) rows(b *layers.Builder, p Projected, in ETCInputs, heads int, globa
 	return o
 }
 
+// Rows is what the long or the global rows of one example read, and the labels of the pairs, from rows of ETCInputs; segments may be
+// nil. Columns are the global nodes, then the long tokens.
+func (e ETC) Rows(global bool, longIDs, globalIDs, sentences, segments []int32) (Pattern, Labels) {
+	in := [][]int32{longIDs, globalIDs, sentences}
+	if segments != nil {
+		in = append(in, segments)
+	}
+	return etcStructure{etcRows{etc: e, long: len(longIDs), globals: len(globalIDs), global: global}}.Of(in)
+}
+
 // etcStructure lays the rows of an example out.
 type etcStructure struct{ etcRows }
 

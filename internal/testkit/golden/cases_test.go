@@ -29,6 +29,7 @@ var adapters = map[string]func(c *Case, p Precision) ([]Result, error){
 	"def_axial_transformer":  runDefinition,
 	"def_bigbird":            runDefinition,
 	"def_bp_transformer":     runDefinition,
+	"def_etc":                runDefinition,
 	"def_image_transformer":  runDefinition,
 	"def_sparse_transformer": runDefinition,
 	"def_star_transformer":   runStar,

@@ -18,6 +18,8 @@ func runDefinedMasks(c *Case, p Precision) ([]Result, error) {
 		return runTreeEdges(c, p)
 	case "def_bigbird":
 		return runBigBirdMasks(c, p)
+	case "def_etc":
+		return runETCPieces(c, p)
 	}
 	sizes, err := sizesOf(c)
 	if err != nil {

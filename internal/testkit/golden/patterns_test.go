@@ -14,6 +14,9 @@ var variants = map[string]func(c *Case, p Precision) ([]Result, error){
 	"pattern_stack":            runPatternStack,
 	"cross_block":              runCrossBlock,
 	"hier_block_pooled":        runHierarchy,
+	"etc_layer":                runETCLayer,
+	"etc_cpc_loss":             runContrast,
+	"etc_cpc_two_pass":         runTwoPasses,
 	"sparse_transformer_stack": runSparseStack,
 }
 

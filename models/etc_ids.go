@@ -1,0 +1,181 @@
+package models
+
+import (
+	"fmt"
+	"slices"
+
+	"gorgonia.org/tensor"
+
+	"github.com/euryale-ml/euryale/internal/engine"
+	"github.com/euryale-ml/euryale/layers"
+)
+
+// ids computes whole numbers for each example of a batch from rows of others: it is how ETC tells what belongs together.
+type ids struct {
+	name    string
+	columns int // of the result, [B,columns]
+	row     func(out []int32, in [][]int32)
+}
+
+func (o ids) Name() string { return o.name }
+
+func (o ids) Infer(in []engine.Type) (engine.Type, error) {
+	for _, t := range in {
+		if t.Dtype != tensor.Int32 || len(t.Shape) == 0 || t.Shape[0] != in[0].Shape[0] {
+			return engine.Type{}, fmt.Errorf("%v, want int32 [%d,·]", t, in[0].Shape[0])
+		}
+	}
+	return engine.Type{Dtype: tensor.Int32, Shape: tensor.Shape{in[0].Shape[0], o.columns}}, nil
+}
+
+func (o ids) Run(out engine.Value, in []engine.Value) error {
+	rows := make([][]int32, len(in))
+	for b := range out.Shape()[0] {
+		for k, v := range in {
+			n := v.Shape().TotalSize() / v.Shape()[0]
+			rows[k] = engine.Ints(v)[b*n:][:n]
+		}
+		o.row(engine.Ints(out)[b*o.columns:][:o.columns], rows)
+	}
+	return nil
+}
+
+func (o ids) Diff(in layers.Nodes, _, _ *Node) (layers.Nodes, error) {
+	return make(layers.Nodes, len(in)), nil
+}
+
+// structure is what the ids of a batch say: [B,T] of the long input, [B,g] of the global one.
+type structure struct {
+	longIDs, globalIDs *Node // the example, 0 for padding
+	sentences          *Node // the global node that a token belongs to
+	segments           *Node // may be nil
+	globals            *Node // ids of the global tokens
+}
+
+// structure reads the inputs, or makes them up: one example of Lens tokens, cut into as many sentences of equal length as there are
+// global nodes.
+func (m *ETC) structure(b *layers.Builder, in Inputs) structure {
+	batch, t := in.IDs.Shape()[0], in.IDs.Shape()[1]
+	g := m.cfg.NumGlobals
+	var s structure
+	if s.globals = in.More["global_ids"]; s.globals != nil {
+		g = s.globals.Shape()[1]
+	}
+	if s.longIDs = in.More["long_example_ids"]; s.longIDs == nil {
+		if in.Lens == nil {
+			s.longIDs = filled(b, "etc.one_example", batch, t, func(int) int32 { return 1 })
+		} else {
+			s.longIDs = b.Op(ids{"example_ids", t, func(out []int32, in [][]int32) {
+				for i := range out {
+					out[i] = 0
+					if i < int(in[0][0]) {
+						out[i] = 1
+					}
+				}
+			}}, in.Lens)
+		}
+	}
+	if s.sentences = in.More["sentence_ids"]; s.sentences == nil {
+		size := (t + g - 1) / g
+		s.sentences = filled(b, fmt.Sprint("etc.sentences.", g), batch, t, func(i int) int32 { return int32(i / size) })
+	}
+	if s.globalIDs = in.More["global_example_ids"]; s.globalIDs == nil {
+		s.globalIDs = b.Op(ids{"global_example_ids", g, func(out []int32, in [][]int32) {
+			clear(out) // a node without tokens is padding
+			for i, u := range in[1] {
+				if u >= 0 && int(u) < len(out) && in[0][i] > 0 {
+					out[u] = in[0][i]
+				}
+			}
+		}}, s.longIDs, s.sentences)
+	}
+	s.segments = in.More["global_segment_ids"]
+	if s.globals == nil {
+		s.globals = filled(b, "etc.globals", batch, g, func(int) int32 { return int32(m.cfg.GlobalTokenID) })
+	}
+	return s
+}
+
+// filled is a constant [B,n] with equal rows.
+func filled(b *layers.Builder, name string, batch, n int, f func(i int) int32) *Node {
+	v := make([]int32, batch*n)
+	for i := range v {
+		v[i] = f(i % n)
+	}
+	return b.Const(fmt.Sprint(name, ".", batch, ".", n), tensor.New(tensor.WithShape(batch, n), tensor.WithBacking(v)))
+}
+
+// hide puts a mask in the place of the tokens of the chosen sentences [B,S], and marks their global nodes.
+func (m *ETC) hide(b *layers.Builder, tokens *Node, s structure, chosen *Node) (*Node, structure) {
+	mask, mark := int32(m.cfg.MaskTokenID), int32(m.cfg.CPCTokenID)
+	tokens = b.Op(ids{"hidden_tokens", tokens.Shape()[1], func(out []int32, in [][]int32) {
+		for i, id := range in[0] {
+			if out[i] = id; in[1][i] >= 0 && slices.Contains(in[2], in[1][i]) {
+				out[i] = mask
+			}
+		}
+	}}, tokens, s.sentences, chosen)
+	s.globals = b.Op(ids{"marked_globals", s.globals.Shape()[1], func(out []int32, in [][]int32) {
+		for u, id := range in[0] {
+			if out[u] = id; slices.Contains(in[1], int32(u)) {
+				out[u] = mark
+			}
+		}
+	}}, s.globals, chosen)
+	return tokens, s
+}
+
+// apart makes each of the chosen sentences an example of its own, and of all else padding.
+func (m *ETC) apart(b *layers.Builder, s structure, chosen *Node) structure {
+	s.longIDs = b.Op(ids{"own_examples", s.longIDs.Shape()[1], func(out []int32, in [][]int32) {
+		for i, u := range in[1] {
+			if out[i] = 0; in[0][i] > 0 && u >= 0 && slices.Contains(in[2], u) {
+				out[i] = u + 1
+			}
+		}
+	}}, s.longIDs, s.sentences, chosen)
+	s.globalIDs = b.Op(ids{"own_globals", s.globalIDs.Shape()[1], func(out []int32, in [][]int32) {
+		for u := range out {
+			if out[u] = 0; slices.Contains(in[0], int32(u)) {
+				out[u] = int32(u) + 1
+			}
+		}
+	}}, chosen)
+	s.segments = nil
+	return s
+}
+
+// twins numbers the chosen sentences [B,S], row by row: equal numbers for the same tokens, -1 for none. The result is [B·S].
+type twins struct{}
+
+func (twins) Name() string { return "equal_sentences" }
+
+func (twins) Infer(in []engine.Type) (engine.Type, error) {
+	return engine.Type{Dtype: tensor.Int32, Shape: tensor.Shape{in[2].Size()}}, nil
+}
+
+// Run has inputs: tokens [B,T], sentences [B,T], chosen [B,S].
+func (twins) Run(out engine.Value, in []engine.Value) error {
+	tokens, sentences, chosen, groups := engine.Ints(in[0]), engine.Ints(in[1]), engine.Ints(in[2]), engine.Ints(out)
+	t, s := in[0].Shape()[1], in[2].Shape()[1]
+	texts := make([][]int32, len(chosen))
+	for k, u := range chosen {
+		if groups[k] = -1; u < 0 {
+			continue
+		}
+		for i := k / s * t; i < (k/s+1)*t; i++ {
+			if sentences[i] == u {
+				texts[k] = append(texts[k], tokens[i])
+			}
+		}
+		groups[k] = int32(slices.IndexFunc(texts[:k+1], func(other []int32) bool { return slices.Equal(other, texts[k]) }))
+		for first := int(groups[k]); first < k && chosen[first] < 0; first++ { // that of no sentence has no tokens either
+			groups[k] = int32(first + 1)
+		}
+	}
+	return nil
+}
+
+func (twins) Diff(in layers.Nodes, _, _ *Node) (layers.Nodes, error) {
+	return make(layers.Nodes, len(in)), nil
+}
