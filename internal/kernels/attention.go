@@ -49,7 +49,13 @@ type Attention[F Float] struct {
 	// label, of D channels and of one (their Batch is not used, a Head of 0 shares them among heads); without Data they are 0.
 	// Backward adds to DR and DBias, which lie in the same way. Cost: O(T·labels·D) and about a tenth of a tile for each tile that
 	// has several labels.
-	Labels             []*Labels
+	Labels []*Labels
+
+	// Edges, one for all heads or one for each of H, are lists of pairs in place of Layouts and Labels; NQ <= TQ and NK <= TK,
+	// tokens beyond are not read and read nothing. The cost is that of the pairs: two products of D forward and five backward, and
+	// 2 numbers a pair kept during the backward pass, for one head at a time if they are many.
+	Edges []*Edges
+
 	R, Bias, DR, DBias Rows[F]
 }
 
@@ -73,6 +79,12 @@ func (a *Attention[F]) Forward() error {
 	if err := a.check(); err != nil {
 		return err
 	}
+	if a.Edges != nil {
+		j := takeEdgeJob(a)
+		defer j.release()
+		Phases(2, j.forwardTasks, j.forward)
+		return nil
+	}
 	j := takeAttnJob[F]()
 	defer j.release()
 	j.begin(a)
@@ -94,8 +106,7 @@ func (a *Attention[F]) Backward(dO Rows[F], dLSE []F, dQ, dK, dV Rows[F]) error 
 		fits("dK", &dK, a.B, a.H, tk, a.D), fits("dV", &dV, a.B, a.H, tk, a.DV)); err != nil {
 		return err
 	}
-	if a.Labels != nil {
-		v := a.Labels[0].Count
+	if v := a.labelCount(); v > 0 {
 		if a.R.Data != nil {
 			if err := fits("DR", &a.DR, 1, a.H, v, a.D); err != nil {
 				return err
@@ -106,6 +117,16 @@ func (a *Attention[F]) Backward(dO Rows[F], dLSE []F, dQ, dK, dV Rows[F]) error 
 				return err
 			}
 		}
+	}
+	if a.Edges != nil {
+		j := takeEdgeJob(a)
+		defer j.release()
+		j.dO, j.dLSE, j.dQ, j.dK, j.dV = dO, dLSE, dQ, dK, dV
+		j.cut()
+		if heads := a.B * a.H; heads > 0 {
+			Phases((heads+j.group-1)/j.group*edgePhases, j.backwardTasks, j.backward)
+		}
+		return nil
 	}
 	j := takeAttnJob[F]()
 	defer j.release()
@@ -122,7 +143,11 @@ func (a *Attention[F]) check() error {
 	if a.B < 0 || a.H < 0 || a.TQ < 0 || a.TK < 0 || a.D < 1 || a.DV < 1 || a.TokensQ < 0 || a.TokensK < 0 {
 		return fmt.Errorf("%w: size B=%d H=%d TQ=%d TK=%d D=%d DV=%d", ErrAttention, a.B, a.H, a.TQ, a.TK, a.D, a.DV)
 	}
-	if n := len(a.Layouts); n != 1 && n != a.H {
+	if a.Edges != nil {
+		if err := a.checkEdges(); err != nil {
+			return err
+		}
+	} else if n := len(a.Layouts); n != 1 && n != a.H {
 		return fmt.Errorf("%w: %d layouts for %d heads: give one, or one for each head", ErrAttention, n, a.H)
 	}
 	for i, l := range a.Layouts {

@@ -19,11 +19,11 @@ func (j *attnJob[F]) cut() {
 	total := 0
 	for h := range a.H {
 		j.base = append(j.base, total)
-		j.cutTables(a.B * a.H * j.chunks)
+		j.tables.fit(a, j.numLabels, a.B*a.H*j.chunks)
 		total += j.plans[j.layout(h)].slots
 	}
 	j.base = append(j.base, total)
-	j.cutTables(a.B * a.H * j.chunks)
+	j.tables.fit(a, j.numLabels, a.B*a.H*j.chunks)
 	if need := a.B * total * Tile * (a.D + a.DV); len(j.slots) < need {
 		j.slots = make([]F, need)
 	}
@@ -44,7 +44,7 @@ func (j *attnJob[F]) countBackward(phase int) int {
 	case phase == 1:
 		return a.B * a.H * j.chunks
 	case phase == 3:
-		return (j.numLabels + labelBlock - 1) / labelBlock
+		return j.tables.blocks()
 	case phase == 0 && a.IndexQ == nil && a.IndexK == nil:
 		return 0
 	case phase == 0 || a.IndexK != nil:
@@ -76,16 +76,14 @@ func (j *attnJob[F]) runBackward(worker, phase, task int) {
 		b, h := bh/a.H, bh%a.H
 		p := j.plans[j.layout(h)]
 		if j.numLabels > 0 {
-			dr, db := j.taskTables(task)
-			clear(dr)
-			clear(db)
+			j.tables.clear(task)
 			clear(j.ws[worker].dtable[:j.numLabels*Tile])
 		}
 		for i := p.start[c]; i < p.start[c+1]; i++ {
 			j.backwardTile(&j.ws[worker], p, task, b, h, int(i))
 		}
 	case phase == 3:
-		j.reduceTables(task, j.chunks)
+		j.tables.reduce(a, j.t, task, 0, a.B*a.H, j.chunks)
 	case a.IndexK != nil:
 		for t := range j.nk {
 			j.scatter(task/a.H, task%a.H, t)

@@ -27,6 +27,10 @@ type attnTable[F Float] struct {
 	dots func(rows, n int, x []F, ldx int, y []F, ldy int, out []F)
 	// s[c][r] += table[lab[c][r]][r], and the reverse: table[lab[c][r]][r] += s[c][r]
 	label, unlabel func(keys int, s []F, lab *[Tile * Tile]Label, table []F)
+	// out[e] = q . x[idx[e]] for n rows of d
+	gatherDots func(n, d int, q, x []F, ldx int, idx []int32, out []F)
+	// out = sum over n rows of w[widx[e]] x[idx[e]], of d; n > 0
+	gatherSum func(n, d int, w []F, widx []int32, x []F, ldx int, idx []int32, out []F)
 	// inv = 1/l and lse = log(l 2^m) for 64 queries
 	finish func(m, l, inv, lse []F)
 }
@@ -42,7 +46,7 @@ func newAttnGeneric[F Float]() attnTable[F] {
 		strip: 16, gemm: attnGemm[F], transpose: attnTranspose[F], mask: attnMask[F], softmax: attnSoftmax[F], backward: attnBackward[F],
 		rescale:   func(rows, n int, f, x []F, ldx int) { attnScaleRows(rows, n, x, ldx, f, x, ldx) },
 		scaleRows: attnScaleRows[F], copyRows: attnCopyRows[F], addRows: attnAddRows[F], dots: attnDots[F],
-		label: attnLabel[F], unlabel: attnUnlabel[F], finish: attnFinish[F],
+		label: attnLabel[F], unlabel: attnUnlabel[F], gatherDots: attnGatherDots[F], gatherSum: attnGatherSum[F], finish: attnFinish[F],
 	}
 }
 
@@ -124,6 +128,27 @@ func attnUnlabel[F Float](keys int, s []F, lab *[Tile * Tile]Label, table []F) {
 		row, l := (*[Tile]F)(s[c*Tile:]), (*[Tile]Label)(lab[c*Tile:])
 		for r := range row {
 			table[int(l[r])*Tile+r] += row[r]
+		}
+	}
+}
+
+func attnGatherDots[F Float](n, d int, q, x []F, ldx int, idx []int32, out []F) {
+	for e := range n {
+		var sum F
+		for i, v := range x[int(idx[e])*ldx:][:d] {
+			sum += q[i] * v
+		}
+		out[e] = sum
+	}
+}
+
+func attnGatherSum[F Float](n, d int, w []F, widx []int32, x []F, ldx int, idx []int32, out []F) {
+	out = out[:d]
+	clear(out)
+	for e := range n {
+		f := w[widx[e]]
+		for i, v := range x[int(idx[e])*ldx:][:d] {
+			out[i] += f * v
 		}
 	}
 }

@@ -25,7 +25,7 @@ type attnJob[F Float] struct {
 	base           []int        // first slot of each head
 	// with labels
 	numLabels int
-	tables    []F // gradients of the tables by task, see taskTables
+	tables    tableGrads[F]
 
 	ws                          []attnSpace[F]
 	forwardTasks, backwardTasks func(phase int) int
@@ -162,10 +162,7 @@ func (j *attnJob[F]) begin(a *Attention[F]) {
 		row := tiles / max(1, len(a.Layouts)*j.nq) // tiles of a query tile, on average
 		j.cached = max(1, min(j.nk, max(4, 2*row+2), cacheBytes/size))
 	}
-	j.numLabels = 0
-	if a.Labels != nil {
-		j.numLabels = a.Labels[0].Count
-	}
+	j.numLabels = a.labelCount()
 	for len(j.ws) < Workers() {
 		j.ws = append(j.ws, attnSpace[F]{})
 	}

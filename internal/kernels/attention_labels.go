@@ -96,15 +96,26 @@ func (s *Labels) intern(ids map[uint64][]int32, t *[Tile * Tile]Label) int32 {
 	return id
 }
 
+// labelCount is how many labels there are; 0: none.
+func (a *Attention[F]) labelCount() int {
+	switch {
+	case a.Edges != nil:
+		return a.Edges[0].Labels
+	case a.Labels != nil:
+		return a.Labels[0].Count
+	}
+	return 0
+}
+
 // checkLabels reports labels and tables that do not fit.
 func (a *Attention[F]) checkLabels() error {
-	if a.Labels == nil {
+	v := a.labelCount()
+	if v == 0 {
 		return nil
 	}
-	if n := len(a.Labels); n != 1 && n != a.H {
+	if n := len(a.Labels); a.Edges == nil && n != 1 && n != a.H {
 		return fmt.Errorf("%w: labels of %d heads for %d heads: give one, or one for each head", ErrAttention, n, a.H)
 	}
-	v := a.Labels[0].Count
 	for h := range max(len(a.Labels), len(a.Layouts)) {
 		s, l := a.Labels[min(h, len(a.Labels)-1)], a.Layouts[min(h, len(a.Layouts)-1)]
 		if len(s.Tile) != len(l.Col) {
@@ -179,59 +190,71 @@ func (j *attnJob[F]) byLabel(w *attnSpace[F], s *Labels, e int32, x *attnTile) {
 // tableGrads takes the gradients by label of n queries on to w.dq and to the tables of the task, and clears them.
 func (j *attnJob[F]) tableGrads(w *attnSpace[F], task, h, n int, q []F, ldq int) {
 	a, v := j.a, j.numLabels
-	dr, db := j.taskTables(task)
+	dr, db := j.tables.task(task)
 	if a.R.Data != nil {
 		j.t.gemm(n, a.D, v, w.dtable, 1, Tile, a.R.at(0, h, 0), a.R.Row, w.dq, w.ldk, true)
 		j.t.gemm(v, a.D, n, w.dtable, Tile, 1, q, ldq, dr, a.D, true)
 	}
 	for l := range db {
-		var sum F
-		for _, x := range w.dtable[l*Tile:][:Tile] {
-			sum += x
-		}
-		db[l] += sum / a.Scale
+		db[l] += laneSum(w.dtable[l*Tile:][:Tile]) / a.Scale
 	}
 	clear(w.dtable[:v*Tile])
 }
 
-// taskTables are the gradients of the tables that a task adds up: dr [V][D] and db [V], each empty where there is no table.
-func (j *attnJob[F]) taskTables(task int) (dr, db []F) {
-	nr, nb := 0, 0
-	if j.a.R.Data != nil {
-		nr = j.numLabels * j.a.D
+// laneSum adds up numbers in their order.
+func laneSum[F Float](x []F) (sum F) {
+	for _, v := range x {
+		sum += v
 	}
-	if j.a.Bias.Data != nil {
-		nb = j.numLabels
-	}
-	s := j.tables[task*(nr+nb):][:nr+nb]
-	return s[:nr], s[nr:]
+	return sum
 }
 
-// cutTables makes room for the gradients of the tables of so many tasks.
-func (j *attnJob[F]) cutTables(tasks int) {
-	if need := tasks * j.numLabels * (j.a.D + 1); len(j.tables) < need {
-		j.tables = make([]F, need)
-	}
+// tableGrads are the gradients of the tables of labels that each task of a pass adds up: dr [V][D] and db [V], each empty where
+// there is no table.
+type tableGrads[F Float] struct {
+	mem            []F
+	labels, nr, nb int // labels; elements of dr and db
 }
 
-// labelBlock is how many labels a task of reduceTables has.
+// fit makes room for so many tasks.
+func (t *tableGrads[F]) fit(a *Attention[F], labels, tasks int) {
+	t.labels, t.nr, t.nb = labels, 0, 0
+	if labels > 0 && a.R.Data != nil {
+		t.nr = labels * a.D
+	}
+	if labels > 0 && a.Bias.Data != nil {
+		t.nb = labels
+	}
+	t.mem = grown(t.mem, tasks*(t.nr+t.nb))
+}
+
+// task returns the gradients of a task.
+func (t *tableGrads[F]) task(k int) (dr, db []F) {
+	s := t.mem[k*(t.nr+t.nb):][:t.nr+t.nb]
+	return s[:t.nr], s[t.nr:]
+}
+
+// clear zeroes those of a task.
+func (t *tableGrads[F]) clear(k int) { clear(t.mem[k*(t.nr+t.nb):][:t.nr+t.nb]) }
+
+// labelBlock is how many labels a task of reduce has.
 const labelBlock = 8
 
-// reduceTables adds the gradients of a block of labels to DR and DBias, in the order of the tasks of each head.
-func (j *attnJob[F]) reduceTables(block, tasks int) {
-	a := j.a
-	for h := range a.H {
-		for b := range a.B {
-			for c := range tasks {
-				dr, db := j.taskTables((b*a.H+h)*tasks + c)
-				for l := block * labelBlock; l < min(j.numLabels, (block+1)*labelBlock); l++ {
-					if len(dr) > 0 {
-						j.t.addRows(1, a.D, dr[l*a.D:], a.D, a.DR.at(0, h, l), a.D)
-					}
-					if len(db) > 0 {
-						a.DBias.at(0, h, l)[0] += db[l]
-					}
-				}
+// blocks is how many tasks reduce has.
+func (t *tableGrads[F]) blocks() int { return (t.labels + labelBlock - 1) / labelBlock }
+
+// reduce adds the gradients of a block of labels to DR and DBias: those of n heads of examples from `first` on, each of so many
+// tasks, in their order.
+func (t *tableGrads[F]) reduce(a *Attention[F], k *attnTable[F], block, first, n, tasks int) {
+	for task := range n * tasks {
+		h := (first + task/tasks) % a.H
+		dr, db := t.task(task)
+		for l := block * labelBlock; l < min(t.labels, (block+1)*labelBlock); l++ {
+			if len(dr) > 0 {
+				k.addRows(1, a.D, dr[l*a.D:], a.D, a.DR.at(0, h, l), a.D)
+			}
+			if len(db) > 0 {
+				a.DBias.at(0, h, l)[0] += db[l]
 			}
 		}
 	}

@@ -23,6 +23,7 @@ type attnCase struct {
 	relative            bool // label depends on j-i
 	oneTable            bool // R and Bias are shared by the heads
 	noR, noBias         bool
+	edges               bool // lists in place of layouts
 	scale               float64
 	seed                uint64
 }
@@ -277,6 +278,12 @@ func newAttention[F Float](t testing.TB, c *attnCase, x attnData) (*Attention[F]
 		a.R, a.DR = labelRows[F](c, x.r, c.d), labelRows[F](c, make([]float64, len(x.r)), c.d)
 		a.Bias, a.DBias = labelRows[F](c, x.bias, 1), labelRows[F](c, make([]float64, len(x.bias)), 1)
 	}
+	if c.edges {
+		for h := range len(a.Layouts) {
+			a.Edges = append(a.Edges, newEdges(t, c, h))
+		}
+		a.Layouts, a.Labels = nil, nil
+	}
 	var grads []Rows[F]
 	if tq == tk { // one buffer, as a fused projection writes it
 		in := fused[F](c.b, c.h, tq, []int{c.d, c.d, c.dv}, [][]float64{x.q, x.k, x.v})
@@ -291,6 +298,24 @@ func newAttention[F Float](t testing.TB, c *attnCase, x attnData) (*Attention[F]
 	a.O = fused[F](c.b, c.h, tq, []int{c.dv}, [][]float64{nil})[0]
 	do := fused[F](c.b, c.h, tq, []int{c.dv}, [][]float64{x.do})[0]
 	return a, do, grads[0], grads[1], grads[2]
+}
+
+// newEdges lists the pairs of a head of a case.
+func newEdges(t testing.TB, c *attnCase, h int) *Edges {
+	e, err := NewEdges(c.tq, c.tk, func(i int, dst []int32) []int32 {
+		for j := range c.tk {
+			if c.sees(0, h, i, j) {
+				dst = append(dst, int32(j))
+			}
+		}
+		return dst
+	})
+	require.NoError(t, err)
+	if c.labels > 0 {
+		e, err = e.Labelled(c.labels, func(i, j int) int { return c.label(h, i, j) })
+		require.NoError(t, err)
+	}
+	return e
 }
 
 // labelRows is a table of labels.

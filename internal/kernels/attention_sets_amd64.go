@@ -12,6 +12,8 @@ type attnAsm struct {
 	softmax           func(keys int, s, mx, l, alpha *float32)
 	backward          func(keys int, s, dp, lse, delta *float32)
 	label, unlabel    func(keys int, s *float32, lab *uint16, table *float32) // unlabel nil: plain Go
+	gatherDots        func(n, d int, q, x *float32, ldx int, idx *int32, out *float32)
+	gatherSum         func(n, d int, w *float32, widx *int32, x *float32, ldx int, idx *int32, out *float32)
 	finish            func(mx, l, inv, lse *float32)
 	rescale           func(rows, n int, f, x *float32, ldx int)
 	scaleRows         func(rows, n int, x *float32, ldx int, f, y *float32, ldy int)
@@ -22,7 +24,7 @@ type attnAsm struct {
 func attnAVX2() attnKernels {
 	return attnAsm{
 		strip: 16, strips: gemmAVX2().strips, strip8: attnStrip8AVX2,
-		transpose: attnTransposeAVX2, mask: attnMaskAVX2, softmax: attnSoftmaxAVX2, backward: attnBackwardAVX2, label: attnLabelAVX2, finish: attnFinishAVX2,
+		transpose: attnTransposeAVX2, mask: attnMaskAVX2, softmax: attnSoftmaxAVX2, backward: attnBackwardAVX2, label: attnLabelAVX2, gatherDots: gatherDotsAVX2, gatherSum: gatherSumAVX2, finish: attnFinishAVX2,
 		rescale: attnRescaleAVX2, scaleRows: attnScaleRowsAVX2, copyRows: attnCopyRowsAVX2, addRows: attnAddRowsAVX2, dots: attnDotsAVX2,
 	}.kernels()
 }
@@ -30,7 +32,7 @@ func attnAVX2() attnKernels {
 func attnAVX512() attnKernels {
 	return attnAsm{
 		strip: 32, strips: gemmAVX512().strips, strip8: attnStrip8AVX512,
-		transpose: attnTransposeAVX512, mask: attnMaskAVX512, softmax: attnSoftmaxAVX512, backward: attnBackwardAVX512, label: attnLabelAVX512, unlabel: attnUnlabelAVX512, finish: attnFinishAVX512,
+		transpose: attnTransposeAVX512, mask: attnMaskAVX512, softmax: attnSoftmaxAVX512, backward: attnBackwardAVX512, label: attnLabelAVX512, unlabel: attnUnlabelAVX512, gatherDots: gatherDotsAVX512, gatherSum: gatherSumAVX512, finish: attnFinishAVX512,
 		rescale: attnRescaleAVX512, scaleRows: attnScaleRowsAVX512, copyRows: attnCopyRowsAVX512, addRows: attnAddRowsAVX512, dots: attnDotsAVX512,
 	}.kernels()
 }
@@ -84,6 +86,12 @@ func (k attnAsm) kernels() attnKernels {
 			} else {
 				k.unlabel(keys, &s[0], &lab[0], &table[0])
 			}
+		},
+		gatherDots: func(n, d int, q, x []float32, ldx int, idx []int32, out []float32) {
+			k.gatherDots(n, d, &q[0], &x[0], ldx, &idx[0], &out[0])
+		},
+		gatherSum: func(n, d int, w []float32, widx []int32, x []float32, ldx int, idx []int32, out []float32) {
+			k.gatherSum(n, d, &w[0], &widx[0], &x[0], ldx, &idx[0], &out[0])
 		},
 		finish:  func(m, l, inv, lse []float32) { k.finish(&m[0], &l[0], &inv[0], &lse[0]) },
 		rescale: func(rows, n int, f, x []float32, ldx int) { k.rescale(rows, n, &f[0], &x[0], ldx) },

@@ -82,6 +82,25 @@ func (l *Layout) BackwardFlops(d, dv int) float64 {
 	return 2 * Tile * Tile * float64(len(l.Col)) * float64(3*d+2*dv)
 }
 
+// Costs estimates the time of a forward and a backward pass over one head, in pairs of a list: by tiles, and by lists (Edges) of
+// the same pairs. Measured with 64 channels: a query of a list costs as much as 8 pairs, a tile what the visible strips of it
+// cost and something for itself.
+func (l *Layout) Costs() (tiles, lists float64) {
+	const perQuery, perTile, perArea, perQueryTile = 8, 90, 400, 150
+	area := 0
+	for _, id := range l.Mask {
+		if id < 0 {
+			area += Tile * Tile
+			continue
+		}
+		for _, k := range l.trims[id].keys {
+			area += 16 * max(0, int(k[1])-int(k[0]))
+		}
+	}
+	tiles = perQueryTile*float64(tilesOf(l.NQ)) + perTile*float64(len(l.Col)) + perArea*float64(area)/(Tile*Tile)
+	return tiles, perQuery*float64(l.NQ) + float64(l.pairs)
+}
+
 // Bytes returns the memory the layout takes.
 func (l *Layout) Bytes() int64 {
 	return int64(4*(len(l.Ptr)+len(l.Col)+len(l.Mask))) + int64(len(l.Masks))*(8*Tile+16)

@@ -37,6 +37,7 @@ func attention() {
 	})
 	attnDots()
 	attnLabels()
+	attnGather()
 }
 
 // arg loads an integer or pointer parameter.

@@ -7,12 +7,13 @@ import (
 )
 
 // columns emits body for the nb bytes of a row (a multiple of 32), four vectors, one vector and, in AVX-512, half a vector a
-// turn; i is the offset from the end of the row.
-func columns(nb Register, body func(disp int, i Register, half bool)) {
+// turn; i is the offset from the end of the row. tag tells several of them in one function apart.
+func columns(tag string, nb Register, body func(disp int, i Register, half bool)) {
 	i := GP64()
 	MOVQ(nb, i)
 	NEGQ(i)
 	turn := func(name string, vectors, bytes int) {
+		name += tag
 		ADDQ(U32(vectors*bytes), i)
 		JG(LabelRef(name + "End"))
 		Label(name)
@@ -48,7 +49,7 @@ func attnRows(name, sig string, factor bool, body func(x, y Mem, v, f Op)) {
 		VBROADCASTSS(Mem{Base: fp}, f)
 		ADDQ(Imm(4), fp)
 	}
-	columns(nb, func(disp int, i Register, half bool) {
+	columns("", nb, func(disp int, i Register, half bool) {
 		at := func(b Register) Mem { return Mem{Base: b, Index: i, Scale: 1, Disp: disp} }
 		if half {
 			body(at(x), at(y), YMM(), f.AsY())
@@ -79,7 +80,7 @@ func attnRescale() {
 	Label("do")
 	f := V()
 	VBROADCASTSS(s, f)
-	columns(nb, func(disp int, i Register, half bool) {
+	columns("", nb, func(disp int, i Register, half bool) {
 		at := Mem{Base: x, Index: i, Scale: 1, Disp: disp}
 		if half {
 			t := YMM()
@@ -112,7 +113,7 @@ func attnDots() {
 		sum[i] = V()
 		zero(sum[i])
 	}
-	columns(nb, func(disp int, i Register, half bool) {
+	columns("", nb, func(disp int, i Register, half bool) {
 		at := func(b Register) Mem { return Mem{Base: b, Index: i, Scale: 1, Disp: disp} }
 		if half { // the upper half of sum[4] stays 0
 			t := YMM()
