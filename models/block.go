@@ -86,6 +86,9 @@ func (s *stack) attendMemory(b *layers.Builder, l int, x, residual *Node, in Inp
 	k := s.linear(b, s.names.crossK, mem.x, s.inner(), s.noQKV)
 	v := s.linear(b, s.names.crossV, mem.x, s.inner(), s.noQKV)
 	c := attention.Config{Pattern: s.cross[l], Heads: s.Heads, Scale: s.scale(l), Lens: mem.lens, Cross: true, LensQ: in.Lens}
+	if s.tree { // spans do not read
+		c.LensQ = in.readers
+	}
 	ab := b.Scope(s.names.crossAttn)
 	var o *Node
 	if in.Attend != nil {

@@ -2,10 +2,12 @@ package models
 
 import (
 	"fmt"
+	"slices"
 
 	"gorgonia.org/tensor"
 
 	"github.com/euryale-ml/euryale/layers"
+	"github.com/euryale-ml/euryale/layers/attention"
 )
 
 // embed is the sum of what is known of each token, [B,T,C].
@@ -80,8 +82,12 @@ func (s *stack) addTypes(b *layers.Builder, x, types *Node, t int) *Node {
 	return layers.AddPositions(b.Scope(s.names.types), x, table, layers.PositionConfig{IDs: types})
 }
 
-// prepend puts the model's own vectors before the tokens of each example, so that patterns with external nodes can speak of them.
+// prepend puts the model's own vectors before the tokens of each example, or spans behind them, so that patterns with external nodes or
+// trees can speak of them.
 func (s *stack) prepend(b *layers.Builder, x, lens *Node) (y, longer *Node) {
+	if s.tree {
+		return attention.TreeNodes(b, x, lens)
+	}
 	if s.external == 0 || b.Err() != nil {
 		return x, lens
 	}
@@ -94,8 +100,21 @@ func (s *stack) prepend(b *layers.Builder, x, lens *Node) (y, longer *Node) {
 
 // tokensOf drops what prepend added.
 func (s *stack) tokensOf(b *layers.Builder, x *Node) *Node {
+	if s.tree {
+		return attention.TreeTokens(b, x)
+	}
 	if s.external == 0 || b.Err() != nil {
 		return x
 	}
 	return layers.Slice(b, x, 1, s.external, x.Shape()[1])
+}
+
+// readers is how many rows of each example of a stack of trees read another sequence: its tokens.
+func (s *stack) readers(b *layers.Builder, x, lens *Node) *Node {
+	if !s.tree || lens != nil || b.Err() != nil {
+		return lens
+	}
+	batch, t := x.Shape()[0], x.Shape()[1]
+	all := slices.Repeat([]int32{int32(t)}, batch)
+	return b.Const(fmt.Sprint("lengths.all.", batch, ".", t), tensor.New(tensor.WithShape(batch), tensor.WithBacking(all)))
 }

@@ -43,7 +43,8 @@ type Inputs struct {
 	// result is [B,T,C]. It is how a reference's other rules for padding are followed, and how attention can be observed.
 	Attend func(b *layers.Builder, layer int, c attention.Config, in ...*Node) *Node
 
-	first *layers.Builder // scope of the first layer of a stack
+	first   *layers.Builder // scope of the first layer of a stack
+	readers *Node           // int32 [B], rows of a stack of trees that read another sequence
 }
 
 // Outputs are what the forward pass gives.

@@ -29,6 +29,7 @@ var families = []struct {
 	{"longformer", newLongformer},
 	{"led", newLED},
 	{"star_transformer", newStarTransformer},
+	{"bp_transformer", newBPTransformer},
 }
 
 // Types lists the model types that can be built.

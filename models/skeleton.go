@@ -72,6 +72,9 @@ func (c *SkeletonConfig) stack(p *problems, name string, decoder, reads bool) st
 	p.want(c.InitializerRange > 0, "initializer_range", c.InitializerRange, "more than 0")
 	mixers, external, err := mixersOf(c.Attention, c.NumHiddenLayers, c.NumAttentionHeads, c.MaxPositionEmbeddings, decoder)
 	p.add(err)
+	tree := len(mixers) > 0 && attention.IsTree(mixers[0].Pattern())
+	p.want(!tree || c.PositionEmbeddingType != "rotary", "position_embedding_type", c.PositionEmbeddingType,
+		"learned, sinusoidal or none with the attention bp, whose spans have no position")
 	s := stack{
 		Dims: Dims{Vocab: c.VocabSize, Hidden: c.HiddenSize, Inner: c.IntermediateSize, Layers: c.NumHiddenLayers,
 			Heads: c.NumAttentionHeads, Positions: c.MaxPositionEmbeddings},
@@ -79,7 +82,7 @@ func (c *SkeletonConfig) stack(p *problems, name string, decoder, reads bool) st
 			layer: name + ".h.", norm1: "ln_1", qkv: "attn.qkv", out: "attn.out",
 			normCross: "ln_cross", crossAttn: "cross", crossQ: "cross.q", crossK: "cross.k", crossV: "cross.v", crossOut: "cross.out",
 			norm2: "ln_2", up: "mlp.up", down: "mlp.down", final: name + ".ln_f", head: "lm_head"},
-		act: act, eps: c.LayerNormEps, position: c.PositionEmbeddingType, ropeBase: c.RopeTheta, external: external,
+		act: act, eps: c.LayerNormEps, position: c.PositionEmbeddingType, ropeBase: c.RopeTheta, external: external, tree: tree,
 		untied: !c.TieWordEmbeddings, post: c.Norm == "post", reverse: c.Residual == "reversible",
 		embedDropout: c.HiddenDropoutProb, residDropout: c.HiddenDropoutProb, mixers: mixers,
 	}
@@ -115,18 +118,20 @@ func mixersOf(entries []attention.Entry, layers, heads, positions int, decoder b
 		return nil, 0, &config.FieldError{Path: "attention", Value: entries, Want: "want at least one entry"}
 	}
 	var p problems
-	front := make([]int, len(entries))
+	front, tree := make([]int, len(entries)), make([]bool, len(entries))
 	for i, e := range entries {
 		path := fmt.Sprintf("attention[%d]", i)
 		m, err := e.Mixer(attention.Layer{Heads: heads, Decoder: decoder, Positions: positions})
 		if err == nil {
-			front[i] = attention.Front(m.Pattern())
+			front[i], tree[i] = attention.Front(m.Pattern()), attention.IsTree(m.Pattern())
 		}
 		if err != nil {
 			p.add(config.Prefix(path, err))
 		} else if front[i] != front[0] {
 			p.add(&config.FieldError{Path: path, Value: m.Pattern().String(), Want: fmt.Sprintf(
 				"want %d nodes before the tokens, as attention[0] has: the layers of a model have them in common", front[0])})
+		} else if tree[i] != tree[0] {
+			p.add(&config.FieldError{Path: path, Value: m.Pattern().String(), Want: "want bp in every layer or in none: the layers of a model have the spans in common"})
 		}
 	}
 	if err := p.err(); err != nil {

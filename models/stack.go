@@ -46,7 +46,8 @@ type stack struct {
 	padding    int     // 1 + the id of padding, whose row gets no gradient from the embedding; 0: none
 	counted    bool    // positions count the ids that are not padding, as RoBERTa's
 	embedNorm  string  // norm of the embeddings, "before" or "after" dropout; "": none
-	external   int     // vectors of the model itself that stand before the tokens, see external.go
+	external   int     // vectors of the model itself that stand before the tokens, see prepend
+	tree       bool    // spans stand behind the tokens, see prepend
 
 	// relative are the labels of pairs whose biases, a table of the first layer, are added to the scores of all layers (T5).
 	relative attention.Labels
@@ -112,11 +113,21 @@ func (s *stack) forward(b *layers.Builder, in Inputs, layersPerBlock int) Output
 
 // run adds the stack to the graph: what heads read, [B,T,C], and the stream from the embeddings on as Outputs.Hidden has it.
 func (s *stack) run(b *layers.Builder, in Inputs, mem memory, layersPerBlock int) (x *Node, hidden []*Node) {
+	_, _, hidden = s.runNodes(b, in, mem, layersPerBlock)
 	if b.Err() != nil {
 		return nil, nil
 	}
+	return hidden[len(hidden)-1], hidden
+}
+
+// runNodes is run with what the stack itself adds to the tokens: all rows, and how many of them each example has (nil: all).
+func (s *stack) runNodes(b *layers.Builder, in Inputs, mem memory, layersPerBlock int) (x, lens *Node, hidden []*Node) {
+	if b.Err() != nil {
+		return nil, nil, nil
+	}
 	x = s.embed(b, in)
 	hidden = []*Node{x}
+	in.readers = s.readers(b, x, in.Lens)
 	x, in.Lens = s.prepend(b, x, in.Lens)
 	in.first = b.Scope(fmt.Sprint(s.names.layer, 0))
 	if s.reverse {
@@ -131,11 +142,10 @@ func (s *stack) run(b *layers.Builder, in Inputs, mem memory, layersPerBlock int
 			})
 		}
 	}
-	x = s.tokensOf(b, x)
 	if s.names.final != "" {
 		x = layers.Dropout(b.Scope(s.names.final), s.norm(b, s.names.final, x), s.finalDropout)
 	}
-	return x, append(hidden, x)
+	return x, in.Lens, append(hidden, s.tokensOf(b, x))
 }
 
 // layer is one layer.

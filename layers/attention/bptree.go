@@ -58,11 +58,16 @@ func singles(list []int32, dst []Run) []Run {
 
 func (b BPTree) plan(n int) *plan {
 	return b.kept.get(n, func() *plan {
-		rows := make([][]int, n)
-		for _, e := range b.Edges(treeTokens(n), 0) {
+		tokens := treeTokens(n)
+		rows, edges := make([][]int, n), b.Edges(tokens, len(treeLevels(tokens)))
+		for _, e := range edges {
 			rows[e.Query] = append(rows[e.Query], e.Key)
 		}
-		return newPlan(n, func(i int) []int { return rows[i] })
+		p := newPlan(n, func(i int) []int { return rows[i] })
+		for _, e := range edges {
+			p.labels = append(p.labels, int32(e.Label))
+		}
+		return p
 	})
 }
 

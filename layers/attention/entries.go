@@ -38,6 +38,7 @@ var entries = map[string]func() fields{
 	"big_bird":       func() fields { return &bigBirdEntry{} },
 	"dilated":        func() fields { return &dilatedEntry{} },
 	"blocks":         func() fields { return &blocksEntry{} },
+	"bp":             func() fields { return &bpEntry{} },
 	"cross_block":    func() fields { return &crossEntry{} },
 	"shifted_block":  func() fields { return &shiftedEntry{} },
 	"hier_block":     func() fields { return &hierEntry{} },
@@ -138,7 +139,7 @@ func (e Entry) In(at Layer) (Pattern, error) {
 		}
 	}
 	if spaceOf(p).tree {
-		return nil, fmt.Errorf("%s has nodes behind the tokens, which this model does not; bp_transformer has them", p)
+		return nil, fmt.Errorf("%s has nodes behind the tokens; the entry bp brings them, with the labels of its edges", p)
 	}
 	p = ownDraws(p, at.Index, at.each())
 	if at.Decoder {

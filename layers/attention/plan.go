@@ -9,6 +9,7 @@ import (
 type plan struct {
 	rowPtr, rows []int32
 	colPtr, cols []int32
+	labels       []int32 // of the pairs in the order of rows, of patterns that have any
 }
 
 func (p *plan) row(i int) []int32 { return p.rows[p.rowPtr[i]:p.rowPtr[i+1]] }

@@ -11,6 +11,8 @@ import (
 var variants = map[string]func(c *Case, p Precision) ([]Result, error){
 	"":                         runDefinedMasks,
 	"pattern_attention":        runPatternAttention,
+	"bpt_layer":                runBPLayer,
+	"bpt_model":                runBPModel,
 	"pattern_stack":            runPatternStack,
 	"cross_block":              runCrossBlock,
 	"hier_block_pooled":        runHierarchy,
