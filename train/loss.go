@@ -6,6 +6,7 @@ import (
 	"gorgonia.org/tensor"
 
 	"github.com/euryale-ml/euryale/data"
+	"github.com/euryale-ml/euryale/internal/config"
 	"github.com/euryale-ml/euryale/layers"
 	"github.com/euryale-ml/euryale/models"
 )
@@ -101,16 +102,18 @@ func (o objective) count(b *data.Batch) (rows, kept int) {
 }
 
 // check refuses batches that lack what the task is about, or what the model reads.
+//
+// Errors: *config.FieldError with a path of the job's file.
 func (o objective) check(m models.Model, b *data.Batch) error {
 	if rows, _ := o.count(b); rows == 0 {
-		return fmt.Errorf("train: the model is for %s, but the data have no %s to learn from: give data or a task of that kind", m.Task(), o.unit)
+		return &config.FieldError{Path: "model.task", Value: m.Task(), Want: fmt.Sprintf("the data have no %s to learn from: want the task that they are for, or other data", o.unit)}
 	}
 	have, want := len(b.Vectors)/(b.B*b.T), m.Dims().Vectors
 	switch {
-	case want > 0 && have == 0:
-		return fmt.Errorf("train: the model reads vectors of %d numbers, the data have tokens: give a task of vectors", want)
-	case have > 0 && want != have:
-		return fmt.Errorf("train: the data are vectors of %d numbers, the model reads %s", have, map[bool]string{true: "tokens", false: fmt.Sprintf("those of %d", want)}[want == 0])
+	case have == 0 && want > 0:
+		return &config.FieldError{Path: "model.vector_size", Value: want, Want: "the data are tokens: want vocab_size in its place, or a task of vectors"}
+	case have != want:
+		return &config.FieldError{Path: "model.vector_size", Value: want, Want: fmt.Sprintf("want %d, the numbers in each vector of the data", have)}
 	}
 	return nil
 }

@@ -91,36 +91,12 @@ func stageModel(m models.Model, changes json.RawMessage) (models.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err = mergeJSON(text, changes)
+	text, err = config.Patch(text, changes)
 	if err != nil {
 		return nil, err
 	}
 	return models.New(text)
 }
-
-// mergeJSON puts the keys of an object into another: objects key by key, anything else as a whole.
-func mergeJSON(into, from json.RawMessage) (json.RawMessage, error) {
-	var a, b map[string]json.RawMessage
-	if err := json.Unmarshal(from, &b); err != nil || b == nil {
-		return nil, &config.FieldError{Value: from, Want: `want an object with keys of the model, such as {"attention": [{"type": "full"}]}`}
-	}
-	if err := json.Unmarshal(into, &a); err != nil {
-		return nil, err
-	}
-	for k, v := range b {
-		if was := a[k]; isObject(was) && isObject(v) {
-			merged, err := mergeJSON(was, v)
-			if err != nil {
-				return nil, err
-			}
-			v = merged
-		}
-		a[k] = v
-	}
-	return json.Marshal(a)
-}
-
-func isObject(raw json.RawMessage) bool { return len(raw) > 0 && raw[0] == '{' }
 
 // checkStages builds the models of the stages. Paths are those of the job's file.
 func (c Config) checkStages(m models.Model) error {

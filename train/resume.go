@@ -10,6 +10,7 @@ import (
 	"gorgonia.org/tensor"
 
 	"github.com/euryale-ml/euryale/checkpoints"
+	"github.com/euryale-ml/euryale/data"
 	"github.com/euryale-ml/euryale/internal/config"
 	"github.com/euryale-ml/euryale/internal/kernels"
 	"github.com/euryale-ml/euryale/layers"
@@ -65,7 +66,7 @@ func (r *Run) snapshot() (checkpoints.Snapshot, error) {
 	s.Curriculum = r.Trainer.grown
 	s.KernelSet, s.GoVersion = kernels.Set(), runtime.Version()
 	snap := checkpoints.Snapshot{Step: r.Step(), Best: s.BestStep, Config: cfg, State: s}
-	snap.Model = models.Tensors(r.Trainer.Params)
+	snap.Model, snap.Extra = models.Tensors(r.Trainer.Params), data.TokenizerFiles(r.Corpus.Tokenizer)
 	err = r.Trainer.Adam.Moments(func(name string, v *tensor.Dense) error {
 		snap.Optimizer = append(snap.Optimizer, models.Tensor(name, v))
 		return nil
@@ -92,6 +93,11 @@ func Resume(dir string, change func(*Config) error, o Options) (*Run, error) {
 	if change != nil {
 		if err := change(&j.Train); err != nil {
 			return nil, err
+		}
+	}
+	if latest, err := checkpoints.Latest(dir); err == nil { // a tokenizer that was trained is not trained again
+		if tok, found, err := data.LoadTokenizer(latest.Path); err == nil && found {
+			j.Data = j.Data.With(tok)
 		}
 	}
 	r, err := open(dir, j, o)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"gorgonia.org/tensor"
 
@@ -36,6 +37,7 @@ func (j Job) Check() (models.Model, error) {
 		faults = append(faults, config.Prefix("model", f))
 	}
 	faults = append(faults, config.Faults(j.Train.Validate())...)
+	faults = append(faults, config.Faults(j.Data.Validate())...)
 	if m != nil && m.Dims().Positions > 0 && j.Train.SequenceLength > m.Dims().Positions {
 		faults = append(faults, &config.FieldError{Path: "train.sequence_length", Value: j.Train.SequenceLength,
 			Want: fmt.Sprintf("want at most the positions of the model (%d)", m.Dims().Positions)})
@@ -44,6 +46,13 @@ func (j Job) Check() (models.Model, error) {
 		faults = append(faults, config.Faults(j.Train.checkStages(m))...)
 	}
 	return m, errors.Join(faults...)
+}
+
+// Resolve sets what follows from the model: of text is asked what the model is for.
+func (j *Job) Resolve(m models.Model) {
+	if j.Data.Task == "" && j.Data.Objective == "" && m.Task() != "causal_lm" && slices.Contains(data.Objectives, m.Task()) {
+		j.Data.Objective = m.Task()
+	}
 }
 
 // Run is a training run in its folder: config.json, metrics.jsonl, checkpoints/.
@@ -95,8 +104,8 @@ func Start(dir string, j Job, from *layers.Params, o Options) (*Run, error) {
 	if r.Trainer, err = NewTrainer(r.Model, params, r.Corpus.Train, j.Train); err != nil {
 		return nil, r.abandon(err)
 	}
-	r.state = state{Job: j, DataDigest: r.Corpus.Digest}
-	text, err := json.MarshalIndent(j, "", "  ")
+	r.state = state{Job: r.Job, DataDigest: r.Corpus.Digest}
+	text, err := json.MarshalIndent(r.Job, "", "  ")
 	if err != nil {
 		return nil, r.abandon(err)
 	}
@@ -122,6 +131,7 @@ func open(dir string, j Job, o Options) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
+	j.Resolve(m)
 	corpus, err := data.Load(j.Data)
 	if err != nil {
 		return nil, err
@@ -129,8 +139,8 @@ func open(dir string, j Job, o Options) (*Run, error) {
 	if _, err := corpus.Train.Sampler(j.Train.SequenceLength, j.Train.Seed); err != nil { // too short; before anything is written
 		return nil, err
 	}
-	if v := corpus.Tokenizer.VocabSize(); v > m.Dims().Vocab {
-		return nil, &config.FieldError{Path: "model.vocab_size", Value: m.Dims().Vocab, Want: fmt.Sprintf("want at least the tokenizer's %d", v)}
+	if err := Fits(m, corpus.Tokenizer, corpus.Train.Shape(j.Train.SequenceLength)); err != nil {
+		return nil, err
 	}
 	if o.FS == nil {
 		o.FS = checkpoints.OSFS{}
@@ -141,6 +151,21 @@ func open(dir string, j Job, o Options) (*Run, error) {
 	}
 	return &Run{Dir: dir, Job: j, Model: m, Corpus: corpus, Hooks: o.Hooks, lock: lock,
 		options: checkpoints.Options{Keep: j.Train.SaveTotalLimit, FS: o.FS, Warn: o.Hooks.warn}}, nil
+}
+
+// Fits reports whether a model has an id for each token of the data, and a class for each of their classes.
+//
+// Errors: *config.FieldError, joined.
+func Fits(m models.Model, tok data.Tokenizer, shape data.Shape) error {
+	d := m.Dims()
+	var faults []error
+	if v := tok.VocabSize(); v > d.Vocab && d.Vectors == 0 {
+		faults = append(faults, &config.FieldError{Path: "model.vocab_size", Value: d.Vocab, Want: fmt.Sprintf("want at least the tokenizer's %d", v)})
+	}
+	if shape.Classes > d.Labels && m.Task() == "sequence_classification" {
+		faults = append(faults, &config.FieldError{Path: "model.num_labels", Value: d.Labels, Want: fmt.Sprintf("want at least the %d classes of the data", shape.Classes)})
+	}
+	return errors.Join(faults...)
 }
 
 // log opens metrics.jsonl; lines after the step go.

@@ -130,6 +130,8 @@ type loaded struct {
 	params *layers.Params
 	job    train.Job
 	run    bool // the job is that of the model's own run
+
+	tokenizerErr error // why the tokenizer beside the model cannot be used
 }
 
 // load opens MODEL and applies --set. The sequence length is no longer than the model allows, unless it is set.
@@ -159,11 +161,25 @@ func (a *app) load(path string, sets []string) (*loaded, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", src.Dir, err)
 	}
-	return &loaded{src.Dir, m, params, j, run}, nil
+	j.Resolve(m)
+	terr := withTokenizer(&j, src.Dir)
+	return &loaded{src.Dir, m, params, j, run, terr}, nil
+}
+
+// withTokenizer gives the data of a job the tokenizer that lies beside a model, if one does.
+func withTokenizer(j *train.Job, dir string) error {
+	tok, found, err := data.LoadTokenizer(dir)
+	if err == nil && found {
+		j.Data = j.Data.With(tok)
+	}
+	return err
 }
 
 // tokenizer is the one that the model was trained with, as far as this program has it.
 func (l *loaded) tokenizer() (data.Tokenizer, error) {
+	if l.tokenizerErr != nil {
+		return nil, l.tokenizerErr
+	}
 	tok, err := l.job.Data.NewTokenizer()
 	if err == nil && !l.run {
 		err = foreign(l.dir, l.model, tok)

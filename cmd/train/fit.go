@@ -39,13 +39,14 @@ Without --run the folder is runs/NAME (runs/NAME-2, ... if that is taken).`,
 			"fit --data books/ --set train.steps=5000 --set model.hidden_size=128", "a smaller model, longer",
 			"fit --config job.json --run runs/a", "everything from a file",
 			"fit --data 'task:needle(length=64)' --set model.vocab_size=97 --set train.sequence_length=64", "a synthetic task (docs/tasks.md)",
+			"fit --recipe band-needle", "an experiment that this program brings along",
 			"fit --from runs/default --data my.txt --set train.lr=3e-4", "fine-tune",
 			"fit --dry-run", "what it would cost; nothing is written"),
 		Args: cobra.NoArgs,
 	}
 	f.add(c)
 	c.Flags().StringVar(&f.run, "run", "", "run folder")
-	c.Flags().StringVar(&f.name, "name", "", "name of the run below runs/ (default: that of the --config file, of the data, or default)")
+	c.Flags().StringVar(&f.name, "name", "", "name of the run below runs/ (default: that of the recipe, of the --config file, of the data, or default)")
 	c.Flags().IntVar(&f.steps, "steps", 0, "stop this call after so many steps; the schedule is that of train.steps (default: train.steps)")
 	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "print parameters, FLOPs, planned memory and data, and write nothing")
 	return command(c, func(ctx context.Context, _ []string) error { return a.fit(ctx, f) })
@@ -96,11 +97,13 @@ func (a *app) fit(ctx context.Context, f fitFlags) (err error) {
 	return a.drive(ctx, run, f.steps, f.sample)
 }
 
-// runName is --name, or the name of the --config file or of the data, or "default".
+// runName is --name, or the name of the recipe, of the --config file or of the data, or "default".
 func (f *fitFlags) runName() string {
 	switch {
 	case f.name != "":
 		return f.name
+	case f.recipe != "":
+		return strings.ReplaceAll(f.recipe, ":", "-")
 	case f.config != "":
 		return stem(f.config)
 	case strings.HasPrefix(f.data, "task:"):

@@ -24,6 +24,8 @@ import (
 // jobFlags are the flags from which a job is made.
 type jobFlags struct {
 	config string
+	recipe string
+	smoke  bool
 	data   string
 	from   string
 	sets   []string
@@ -31,6 +33,8 @@ type jobFlags struct {
 
 func (f *jobFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.config, "config", "", "file with {\"model\":{...},\"train\":{...},\"data\":{...}}; what it leaves out has its default")
+	c.Flags().StringVar(&f.recipe, "recipe", "", "start from a recipe: NAME, or NAME:BASELINE for what it is compared with (see the command recipes)")
+	c.Flags().BoolVar(&f.smoke, "smoke", false, "with --recipe: the same in small, within seconds")
 	c.Flags().StringVar(&f.data, "data", "", "text to train on: a file, a folder of .txt, a .jsonl file; also .gz and .bz2 (default: the embedded book)")
 	c.Flags().StringVar(&f.from, "from", "", "start from this model and its weights: a model folder, a run or a checkpoint")
 	addSet(c, &f.sets)
@@ -40,9 +44,23 @@ func addSet(c *cobra.Command, sets *[]string) {
 	c.Flags().StringArrayVar(sets, "set", nil, "change one value of the configuration, such as train.lr=1e-3 (can be repeated)")
 }
 
-// job puts defaults, --config, --from, --data and --set together, in this order. The weights of --from come with it, still in their file.
+// job puts defaults, --config or --recipe, --from, --data and --set together, in this order. The weights of --from come with it, still in their file.
 func (f *jobFlags) job() (train.Job, *checkpoints.Model, error) {
 	j := train.DefaultJob()
+	switch {
+	case f.config != "" && f.recipe != "":
+		return j, nil, usagef("--config and --recipe exclude each other: give one")
+	case f.smoke && f.recipe == "":
+		return j, nil, usagef("--smoke makes a recipe small: give --recipe NAME too")
+	case f.recipe != "":
+		r, err := findRecipe(f.recipe)
+		if err != nil {
+			return j, nil, err
+		}
+		if err := r.job(f.smoke, &j); err != nil {
+			return j, nil, err
+		}
+	}
 	if f.config != "" {
 		if err := readJob(f.config, &j); err != nil {
 			return j, nil, err
@@ -62,10 +80,15 @@ func (f *jobFlags) job() (train.Job, *checkpoints.Model, error) {
 	if err := config.Set(&j, f.sets...); err != nil {
 		return j, source, errors.Join(&config.FileError{Name: "--set", Err: err}, closeModel(source))
 	}
-	if f.from != "" && f.config == "" {
+	if f.from != "" && j.Data.Task == "" {
+		if err := withTokenizer(&j, source.Dir); err != nil {
+			return j, source, errors.Join(err, closeModel(source))
+		}
+	}
+	if f.from != "" && f.config == "" && f.recipe == "" {
 		fitLength(&j, f.sets)
 	}
-	if p := j.Data.Path; p != "" && p != data.EmbeddedName {
+	if p := j.Data.Path; p != "" && !data.IsName(p) {
 		if abs, err := filepath.Abs(p); err == nil {
 			j.Data.Path = abs // a run can be resumed from any folder
 		}

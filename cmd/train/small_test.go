@@ -133,5 +133,5 @@ func TestCommandsSayWhatTheyDo(t *testing.T) {
 		require.Contains(t, c.Example, c.Name())
 		require.NotNil(t, c.RunE, c.Name())
 	}
-	require.Len(t, root.Commands(), 11)
+	require.Len(t, root.Commands(), 12)
 }
