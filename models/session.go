@@ -1,6 +1,7 @@
 package models
 
 import (
+	"encoding/json"
 	"fmt"
 
 	"gorgonia.org/tensor"
@@ -107,6 +108,24 @@ func (s *Session) CacheBytes() int {
 
 // Recomputes says why every token costs a pass over all before it; empty: it does not.
 func (s *Session) Recomputes() string { return s.why }
+
+// EndTokens are the tokens that end a text of the model: eos_token_id of its config.json, a number or a list; none if it has none.
+func EndTokens(m Model) []int32 {
+	if s, ok := m.(Seq2Seq); ok {
+		return s.Special().End
+	}
+	text, err := m.Config()
+	if err != nil {
+		return nil
+	}
+	var c struct {
+		End tokenIDs `json:"eos_token_id"`
+	}
+	if json.Unmarshal(text, &c) != nil {
+		return nil
+	}
+	return c.End
+}
 
 // checkStep refuses ids that cannot be read.
 func checkStep[F kernels.Float](d decoding[F], ids []int32, vocab int) error {

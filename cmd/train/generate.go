@@ -21,10 +21,10 @@ const maxPrompt = 64 << 20
 
 // generateFlags are the flags of generate.
 type generateFlags struct {
-	prompt    string
-	maxTokens int
-	sampling  train.Sampling
-	sets      []string
+	prompt   string
+	decoding train.Decoding
+	sets     []string
+	changed  func(flag string) bool
 }
 
 func generateCommand(a *app) *cobra.Command {
@@ -32,32 +32,43 @@ func generateCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "generate MODEL",
 		Short: "Write text with a model",
-		Long: `Generate continues a prompt and streams the text. The same seed gives the same text.
+		Long: `Generate continues a prompt and streams the text. The same seed gives the same text. An encoder-decoder reads the prompt and writes
+what belongs to it, by default always the likeliest token.
+
+The text ends at a token that the model has for it (eos_token_id), or after --max-new-tokens. With --beams N the N likeliest texts are
+followed at once, and the best one is written at the end; nothing is drawn then.
 
 The memory of a long text is what the attention patterns of the model can still reach, no more.`,
 		Example: examples(
 			"generate runs/default --prompt 'Call me '", "continue a line",
 			"generate runs/default --temperature 0.5 --max-new-tokens 1000", "safer and longer",
-			"generate runs/default --prompt - < start.txt", "the prompt from standard input"),
+			"generate runs/default --prompt - < start.txt", "the prompt from standard input",
+			"generate runs/bible --beams 4 --prompt 'In the beginning'", "the best of four, of an encoder-decoder"),
 		Args: exactly(1, "a model: a model folder, a run or a checkpoint"),
 	}
 	fl := c.Flags()
-	fl.StringVar(&f.prompt, "prompt", "\n", "text to continue; - reads it from standard input")
-	fl.IntVar(&f.maxTokens, "max-new-tokens", 256, "tokens to write")
-	fl.Float64Var(&f.sampling.Temperature, "temperature", 0.8, "0 always takes the likeliest token; above 1 is wilder than what was learned")
-	fl.IntVar(&f.sampling.TopK, "top-k", 0, "draw from the k likeliest tokens only (0: all)")
-	fl.Float64Var(&f.sampling.TopP, "top-p", 0, "draw from the likeliest tokens that together have this probability (0: all)")
-	fl.Uint64Var(&f.sampling.Seed, "seed", 1, "seed of the draws")
+	fl.StringVar(&f.prompt, "prompt", "\n", "text to continue, or to read; - takes it from standard input")
+	fl.IntVar(&f.decoding.MaxNewTokens, "max-new-tokens", 256, "tokens to write at most")
+	fl.Float64Var(&f.decoding.Temperature, "temperature", 0.8, "0 always takes the likeliest token (what an encoder-decoder does unless told); above 1 is wilder than what was learned")
+	fl.IntVar(&f.decoding.TopK, "top-k", 0, "draw from the k likeliest tokens only (0: all)")
+	fl.Float64Var(&f.decoding.TopP, "top-p", 0, "draw from the likeliest tokens that together have this probability (0: all)")
+	fl.Uint64Var(&f.decoding.Seed, "seed", 1, "seed of the draws")
+	fl.IntVar(&f.decoding.Beams, "beams", 1, "candidates of a beam search (1: none)")
+	fl.Float64Var(&f.decoding.LengthPenalty, "length-penalty", 1, "of a beam search: texts are compared by log-probability / length^penalty; more favours long ones")
+	fl.BoolVar(&f.decoding.EarlyStopping, "early-stopping", false, "a beam search stops when as many texts as beams have ended, though a better one may follow")
 	addSet(c, &f.sets)
+	f.changed = fl.Changed
 	return command(c, func(ctx context.Context, args []string) error { return a.generate(ctx, args[0], f) })
 }
 
 func (a *app) generate(ctx context.Context, path string, f generateFlags) error {
-	if f.maxTokens < 1 {
-		return usagef("--max-new-tokens is %d: give at least 1", f.maxTokens)
+	if err := f.decoding.Validate(); err != nil {
+		return usagef("--%w", err)
 	}
-	if err := f.sampling.Validate(); err != nil {
-		return &usageError{err}
+	for _, flag := range []string{"temperature", "top-k", "top-p"} {
+		if f.decoding.Beams > 1 && f.changed(flag) {
+			return usagef("--%s and --beams exclude each other: a beam search draws nothing", flag)
+		}
 	}
 	l, err := a.load(path, f.sets)
 	if err != nil {
@@ -78,67 +89,92 @@ func (a *app) generate(ctx context.Context, path string, f generateFlags) error 
 	if prompt == "" {
 		return usagef("the prompt is empty: give at least one character, or leave --prompt out")
 	}
-	a.out.text("%s", prompt)
+	if _, reads := l.model.(models.Seq2Seq); !reads {
+		a.out.text("%s", prompt)
+	} else if !f.changed("temperature") {
+		f.decoding.Temperature = 0
+	}
+	f.decoding.EOS = models.EndTokens(l.model)
 	w := &writer{out: a.out}
 	start := time.Now()
-	n, err := write(ctx, l.model, l.params, tok, prompt, f.maxTokens, f.sampling, w.token)
+	text, why, err := writeText(ctx, l.model, l.params, tok, prompt, f.decoding, w.token)
 	w.flush()
 	a.out.text("\n")
 	if err != nil {
 		return err
 	}
-	a.out.event(map[string]any{"event": "done", "tokens": n, "text": w.all.String(), "tokens_per_s": float64(n) / time.Since(start).Seconds()})
+	n := len(text.IDs)
+	done := map[string]any{"event": "done", "tokens": n, "text": w.all.String(), "tokens_per_s": float64(n) / time.Since(start).Seconds(), "ended": text.Ended}
+	if f.decoding.Beams > 1 {
+		done["score"] = text.Score
+	}
+	a.out.event(done)
 	a.out.note("%d tokens, %.0f a second", n, float64(n)/time.Since(start).Seconds())
+	if why != "" {
+		a.out.note("every token cost a pass over all before it: %s", why)
+	}
 	return nil
 }
 
-// write continues a prompt and hands on each token's text. It returns how many it wrote.
+// write continues a prompt by n drawn tokens at most and hands on each token's text. It returns how many it wrote.
 func write(ctx context.Context, m models.Model, params *layers.Params, tok data.Tokenizer, prompt string, n int, s train.Sampling, token func(string)) (int, error) {
-	causal, ok := m.(models.Causal)
-	if !ok {
-		return 0, fmt.Errorf("a model of type %s for %s does not write text; use a causal_lm", m.Type(), m.Task())
-	}
+	text, _, err := writeText(ctx, m, params, tok, prompt, train.Decoding{Sampling: s, MaxNewTokens: n, EOS: models.EndTokens(m)}, token)
+	return len(text.IDs), err
+}
+
+// writeText continues a prompt, or writes what belongs to it, and hands on each token's text. why says why it was slow, if it was.
+func writeText(ctx context.Context, m models.Model, params *layers.Params, tok data.Tokenizer, prompt string, d train.Decoding, token func(string)) (text train.Text, why string, err error) {
 	ids := tok.Encode(prompt)
 	if len(ids) == 0 {
-		return 0, usagef("the prompt %q holds no token of the tokenizer %q: give at least one, such as %q", prompt, tok.Name(), tok.Decode([]int32{0}))
+		return text, "", usagef("the prompt %q holds no token of the tokenizer %q: give at least one, such as %q", prompt, tok.Name(), tok.Decode([]int32{0}))
 	}
-	if p := m.Dims().Positions; p > 0 && len(ids)+n-1 > p {
-		if len(ids) >= p {
-			return 0, usagef("the prompt has %d tokens, the model %d positions: shorten it", len(ids), p)
-		}
-		n = p - len(ids) + 1
-	}
-	session, err := models.NewSession(causal, params, len(ids)+n)
-	if err != nil {
-		return 0, err
-	}
-	sampler, err := train.NewSampler(s)
-	if err != nil {
-		return 0, err
-	}
+	var session *models.Session
 	var logits []float32
-	for i := range ids {
-		if logits, err = session.Step(ids[i]); err != nil {
-			return 0, err
+	switch m := m.(type) {
+	case models.Causal:
+		if p := m.Dims().Positions; p > 0 && len(ids)+d.MaxNewTokens-1 > p {
+			if len(ids) >= p {
+				return text, "", usagef("the prompt has %d tokens, the model %d positions: shorten it", len(ids), p)
+			}
+			d.MaxNewTokens = p - len(ids) + 1
 		}
-		if err := ctx.Err(); err != nil {
-			return 0, err
+		if session, err = models.NewSession(m, params, len(ids)+d.MaxNewTokens); err == nil {
+			logits, err = readPrompt(ctx, session, ids)
+		}
+	case models.Seq2Seq:
+		var s *models.Seq2SeqSession
+		if s, err = models.NewSeq2SeqSession(m, params, d.MaxNewTokens); err != nil {
+			return text, "", err
+		}
+		session = &s.Session
+		d.MaxNewTokens = min(d.MaxNewTokens, s.Limit())
+		if end, ok := data.Special(tok, "</s>"); ok {
+			ids = append(ids, end)
+		}
+		if err = s.Read(ids); err == nil {
+			logits, err = s.Step(m.Special().Start)
+		}
+	default:
+		return text, "", fmt.Errorf("a model of type %s for %s does not write text; use a causal_lm or a seq2seq_lm", m.Type(), m.Task())
+	}
+	if err != nil {
+		return text, "", err
+	}
+	text, err = train.Write(ctx, session, logits, d, func(id int32) { token(tok.Decode([]int32{id})) })
+	return text, session.Recomputes(), err
+}
+
+// readPrompt reads what is to be continued and returns the logits after it.
+func readPrompt(ctx context.Context, session *models.Session, ids []int32) (logits []float32, err error) {
+	for _, id := range ids {
+		if logits, err = session.Step(id); err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
-	for i := range n {
-		if err := ctx.Err(); err != nil {
-			return i, err
-		}
-		id := sampler.Next(logits)
-		token(tok.Decode([]int32{id}))
-		if i == n-1 {
-			break
-		}
-		if logits, err = session.Step(id); err != nil {
-			return i + 1, err
-		}
-	}
-	return n, nil
+	return logits, nil
 }
 
 // writer streams text by whole characters: a token of bytes may end within one.
