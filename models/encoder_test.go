@@ -179,12 +179,13 @@ func TestEncoderVectors(t *testing.T) {
 
 // TestEncoderGradients: the gradient of every weight of the richest stack agrees with differences, with and without recomputation.
 func TestEncoderGradients(t *testing.T) {
-	m, params := mild(t, encoders[1].text)
+	m, err := New([]byte(encoders[1].text))
+	require.NoError(t, err)
 	s := &m.(*Encoder).stack
 	s.rms, s.names.gate, s.embedScale, s.padding, s.offset, s.counted = true, "mlp.gate", 1.7, 4, 4, true
 	s.relative, s.names.relative = attention.Clipped{Max: 2}, "attn.bias"
 	s.embedNorm = "after"
-	params = layers.NewParams(tensor.Float64)
+	params := layers.NewParams(tensor.Float64)
 	const n = 7
 	ids := []int32{5, 3, 8, 1, 3, 2, 0, 9, 9, 4, 3, 3, 36, 7}
 	var results [][]float64
