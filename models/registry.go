@@ -23,6 +23,8 @@ var families = []struct {
 	{"encoder", newEncoder},
 	{"encoder_decoder", newEncoderDecoder},
 	{"bert", newBert},
+	{"big_bird", newBigBird},
+	{"bigbird_pegasus", newBigBirdPegasus},
 	{"etc", newETC},
 	{"gpt2", newGPT2},
 	{"gpt_neo", newGPTNeo},

@@ -17,6 +17,8 @@ import (
 var adapters = map[string]func(c *Case, p Precision) ([]Result, error){
 	"blocks":          runBlock,
 	"bert":            runHuggingFace,
+	"bigbird":         runBigBird,
+	"bigbird_pegasus": runHuggingFace,
 	"gpt2":            runHuggingFace,
 	"gpt_neo":         runHuggingFace,
 	"led":             runHuggingFace,

@@ -43,17 +43,31 @@ func Run(m models.Model, params *layers.Params, in Batch, gradients bool) (*Outc
 			return nil, inputErrorf("in/input_ids[%d][%d] is %d; the model has ids 0 to %d", i/in.T, i%in.T, id, v-1)
 		}
 	}
+	t := in.T
+	blocks, err := bigBirdOf(m, in)
+	if err == nil && blocks != nil {
+		in, err = blocks.padded(m, in)
+	}
+	if err != nil {
+		return nil, err
+	}
 	eg := gorgonia.NewGraph()
 	b := layers.New(eg, params, layers.Options{Training: gradients})
 	given, err := in.inputs(m, b)
 	if err != nil {
 		return nil, err
 	}
+	if blocks != nil {
+		given.Attend = blocks.attend(given.Attend)
+	}
 	got := m.Forward(b, given, 0)
 	if err := b.Err(); err != nil {
 		return nil, err
 	}
 	named := outputsOf(m, b, got)
+	if in.T > t {
+		in.cut(b, named, t)
+	}
 	loss, err := in.loss(b, m.Task(), named)
 	if err != nil {
 		return nil, err

@@ -24,6 +24,8 @@ type Batch struct {
 	Labels []int32
 	Values []float64 // [B,outputs], labels of a regression
 
+	Draws map[int]*Tensor // rand/layerN.rand_attn, blocks that a layer of BigBird has drawn
+
 	Weights map[string]*Tensor // without labels: the loss is the sum of each output times its weights
 }
 
@@ -41,7 +43,13 @@ var known = []string{"input_ids", "vectors", "attention_mask", "token_type_ids",
 //
 // Errors: *InputError for an input that is missing, unknown or of the wrong shape.
 func (c *Case) Batch() (Batch, error) {
-	in := Batch{Weights: map[string]*Tensor{}}
+	in := Batch{Weights: map[string]*Tensor{}, Draws: map[int]*Tensor{}}
+	for _, name := range c.Names("rand/") {
+		var layer int
+		if n, _ := fmt.Sscanf(name, "layer%d.rand_attn", &layer); n == 1 {
+			in.Draws[layer] = c.Rand(name)
+		}
+	}
 	if err := in.read(c); err != nil {
 		return Batch{}, err
 	}
@@ -195,7 +203,7 @@ func (in Batch) globals() (index []int32, g int) {
 func (in Batch) Rows(b, end int) Batch {
 	return Batch{B: end - b, T: in.T, U: in.U, IDs: rows(in, in.IDs, b, end), Vectors: rows(in, in.Vectors, b, end), Mask: rows(in, in.Mask, b, end),
 		Types: rows(in, in.Types, b, end), Globals: rows(in, in.Globals, b, end), TargetIDs: rows(in, in.TargetIDs, b, end),
-		Labels: rows(in, in.Labels, b, end), Values: rows(in, in.Values, b, end)}
+		Labels: rows(in, in.Labels, b, end), Values: rows(in, in.Values, b, end), Draws: in.Draws}
 }
 
 // rows are the elements of some examples; nil stays nil.

@@ -17,6 +17,8 @@ import (
 var classes = map[string]string{
 	"GPT2LMHeadModel": "gpt2", "GPT2Model": "gpt2",
 	"GPTNeoForCausalLM": "gpt_neo", "GPTNeoModel": "gpt_neo",
+	"BigBirdModel": "big_bird", "BigBirdForMaskedLM": "big_bird", "BigBirdForSequenceClassification": "big_bird", "BigBirdForTokenClassification": "big_bird",
+	"BigBirdForQuestionAnswering": "big_bird", "BigBirdPegasusForConditionalGeneration": "bigbird_pegasus",
 	"BertModel": "bert", "BertForMaskedLM": "bert", "BertForSequenceClassification": "bert", "BertForTokenClassification": "bert", "BertForQuestionAnswering": "bert",
 	"LongformerModel": "longformer", "LongformerForMaskedLM": "longformer", "LongformerForSequenceClassification": "longformer",
 	"LongformerForTokenClassification": "longformer", "LongformerForQuestionAnswering": "longformer", "LEDForConditionalGeneration": "led",

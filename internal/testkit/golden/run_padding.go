@@ -21,6 +21,13 @@ var hidesKeys = map[string]leftover{"gpt2": everyKey, "gpt_neo": hiddenOnce, "be
 // that counts reads such a row, but recorded logits hold it, so it is rebuilt here, and not in the models. See unread.
 func padding(m models.Model, b *layers.Builder, in Batch, given *models.Inputs) error {
 	rule, hides := hidesKeys[m.Type()]
+	if m.Type() == "big_bird" {
+		r, err := bigBirdOf(m, in)
+		if err != nil {
+			return err
+		}
+		rule, hides = everyKey, r.dense
+	}
 	if !hides {
 		lens, err := in.lengths()
 		if err != nil {

@@ -1,0 +1,78 @@
+package golden
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/euryale-ml/euryale/layers/attention"
+)
+
+// runBigBird runs a model, or checks recorded plans of random blocks.
+func runBigBird(c *Case, p Precision) ([]Result, error) {
+	if c.Kind != "bigbird_rand" {
+		return runHuggingFace(c, p)
+	}
+	return runBigBirdPlans(c)
+}
+
+// runBigBirdPlans loads plans [heads, blocks-2, r] that transformers has drawn. A plan is right if it has the shape that is told, names
+// blocks that there are and, but for three lengths with a rule of their own, in each row only new blocks that are not read anyway. What
+// our pattern reads with it is those blocks and no others, each once.
+func runBigBirdPlans(c *Case) ([]Result, error) {
+	var cases []struct {
+		Name             string
+		Seq, Block, R    int
+		Heads            int
+		MaxPositionEmbed int `json:"max_position_embeddings"`
+	}
+	if err := c.Decode("cases", &cases); err != nil {
+		return nil, err
+	}
+	if len(cases) != len(c.Names("rand/")) {
+		return nil, fmt.Errorf("%d plans are described, %d are there", len(cases), len(c.Names("rand/")))
+	}
+	var results []Result
+	for _, k := range cases {
+		t, nb := c.Rand(k.Name), k.Seq/k.Block
+		name := "rand/" + k.Name
+		if t == nil || !slices.Equal(t.Shape, []int{k.Heads, nb - 2, k.R}) {
+			return nil, fmt.Errorf("%s is missing or not [%d,%d,%d]", name, k.Heads, nb-2, k.R)
+		}
+		old := slices.Contains([]int{1024, 3072, 4096}, k.Seq)
+		for h := range k.Heads {
+			rows := make([][]int32, nb)
+			for i := 1; i < nb-1; i++ {
+				for _, j := range t.I[(h*(nb-2)+i-1)*k.R:][:k.R] {
+					rows[i] = append(rows[i], int32(j))
+					if j < 0 || int(j) >= nb {
+						results = append(results, fault(name, "head %d, block %d draws block %d of %d", h, i, j, nb))
+					}
+				}
+			}
+			plain := attention.NewBigBird(k.Block, 0, 0, 0)
+			planned, err := attention.NewBigBird(k.Block, k.R, 0, 0).WithPlan(rows)
+			if err != nil {
+				return nil, err
+			}
+			for i := range nb {
+				query := i * k.Block
+				want := attention.Keys(plain, 0, query, k.Seq)
+				before := len(want)
+				for _, j := range rows[i] {
+					for x := range k.Block {
+						want = append(want, int(j)*k.Block+x)
+					}
+				}
+				slices.Sort(want)
+				want = slices.Compact(want)
+				if got := attention.Keys(planned, 0, query, k.Seq); !slices.Equal(got, want) {
+					results = append(results, fault(name, "head %d, block %d reads %v, want %v", h, i, got, want))
+				}
+				if !old && len(want) != before+len(rows[i])*k.Block {
+					results = append(results, fault(name, "head %d, block %d draws %v: one of them twice, or what it reads anyway", h, i, rows[i]))
+				}
+			}
+		}
+	}
+	return append(results, Result{Name: c.ID(), OK: true}), nil
+}

@@ -1,0 +1,223 @@
+package golden
+
+import (
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/euryale-ml/euryale/layers"
+	"github.com/euryale-ml/euryale/layers/attention"
+	"github.com/euryale-ml/euryale/models"
+)
+
+// bigBird is transformers' way with BigBird, where it is not that of attention.BigBird. It is followed here, to compare with what was
+// recorded, and not in the models:
+//
+//   - sequences are padded to whole blocks, and the padded last block is the global one;
+//   - what is not longer than 5 + 2·num_random_blocks blocks is dense, and padding reads as other queries do;
+//   - a block that is drawn twice, or drawn and read anyway, counts as often in the softmax;
+//   - draws are made in training alone: outside it every draw is block 0, which then counts 1 + num_random_blocks times.
+type bigBird struct {
+	size, count, heads int
+	dense              bool
+	draws              map[int]*Tensor // by layer, [heads, blocks-2, num_random_blocks]: what was drawn; none: block 0
+}
+
+// bigBirdOf is nil for other models.
+func bigBirdOf(m models.Model, in Batch) (*bigBird, error) {
+	if m.Type() != "big_bird" && m.Type() != "bigbird_pegasus" {
+		return nil, nil
+	}
+	text, err := m.Config()
+	if err != nil {
+		return nil, err
+	}
+	var c struct {
+		Type  string `json:"attention_type"`
+		Size  int    `json:"block_size"`
+		Count int    `json:"num_random_blocks"`
+	}
+	if err := json.Unmarshal(text, &c); err != nil {
+		return nil, err
+	}
+	dense := c.Type != "block_sparse" || in.T <= (5+2*c.Count)*c.Size
+	return &bigBird{c.Size, c.Count, m.Dims().Heads, dense, in.Draws}, nil
+}
+
+// padded is the batch in whole blocks.
+func (r *bigBird) padded(m models.Model, in Batch) (Batch, error) {
+	t := (in.T + r.size - 1) / r.size * r.size
+	if t == in.T || r.dense {
+		return in, nil
+	}
+	pad, err := padOf(m)
+	if err != nil {
+		return in, err
+	}
+	mask := in.Mask
+	if mask == nil {
+		mask = slices.Repeat([]bool{true}, in.B*in.T)
+	}
+	longer := in
+	longer.IDs, longer.Types = widened(in, in.IDs, t, pad), widened(in, in.Types, t, 0)
+	longer.Mask, longer.T = widened(in, mask, t, false), t
+	return longer, nil
+}
+
+// padOf is the id of padding.
+func padOf(m models.Model) (int32, error) {
+	text, err := m.Config()
+	if err != nil {
+		return 0, err
+	}
+	var c struct {
+		Pad int32 `json:"pad_token_id"`
+	}
+	err = json.Unmarshal(text, &c)
+	return c.Pad, err
+}
+
+// widened puts fill behind each row of [B,T]; nil stays nil.
+func widened[E any](in Batch, x []E, t int, fill E) (out []E) {
+	if x == nil {
+		return nil
+	}
+	for b := range in.B {
+		out = append(out, x[b*in.T:][:in.T]...)
+		out = append(out, slices.Repeat([]E{fill}, t-in.T)...)
+	}
+	return out
+}
+
+// cut drops what padded has added from what transformers gives without it: results by token, and the last hidden states.
+func (in Batch) cut(b *layers.Builder, named map[string]*layers.Node, t int) {
+	last := 0
+	for named[fmt.Sprint("hidden_states.", last+1)] != nil {
+		last++
+	}
+	for _, name := range []string{"logits", "last_hidden_state", fmt.Sprint("hidden_states.", last), "start_logits", "end_logits"} {
+		if n := named[name]; n != nil && n.Dims() > 1 && n.Shape()[1] == in.T && b.Err() == nil {
+			named[name] = layers.Slice(b, n, 1, 0, t)
+		}
+	}
+}
+
+// attend takes the place of the attention of every layer, and leaves to then, if it is there, how padding is hidden.
+func (r *bigBird) attend(then attendFunc) attendFunc {
+	return func(b *layers.Builder, layer int, c attention.Config, qkv ...*layers.Node) *layers.Node {
+		sparse := strings.Contains(c.Pattern.String(), "big-bird(")
+		switch {
+		case sparse && r.dense:
+			c.Pattern = attention.Full{}
+		case sparse:
+			blocks := r.blocks(layer, qkv[0].Shape()[1]/r.size)
+			c.Pattern, c.Labels = blocks, blocks
+			bias := make([]float64, blocks.Count())
+			for k := range bias {
+				bias[k] = math.Log(float64(k + 1))
+			}
+			c.LabelBias = constant(b, "counts of "+blocks.String(), bias, []int{len(bias)})
+		}
+		if then != nil {
+			return then(b, layer, c, qkv...)
+		}
+		o, _ := attention.Attend(b, c, qkv[0], qkv[1], qkv[2])
+		return o
+	}
+}
+
+// attendFunc is Inputs.Attend.
+type attendFunc = func(b *layers.Builder, layer int, c attention.Config, in ...*layers.Node) *layers.Node
+
+// blocks are those that each block of queries of a layer reads.
+func (r *bigBird) blocks(layer, nb int) *countedBlocks {
+	p := &countedBlocks{size: r.size, nb: nb, most: 3 + r.count}
+	sum := fnv.New64a()
+	for h := range r.heads {
+		counts := make([]uint8, nb*nb)
+		for i := range nb {
+			row := counts[i*nb:][:nb]
+			if i == 0 || i == nb-1 {
+				for j := range row {
+					row[j] = 1
+				}
+				continue
+			}
+			for _, j := range []int{i - 1, i, i + 1} {
+				row[j]++
+			}
+			if i > 1 {
+				row[0]++
+			}
+			if i < nb-2 {
+				row[nb-1]++
+			}
+			for k := range r.count {
+				j := 0
+				if t := r.draws[layer]; t != nil {
+					j = int(t.I[(h*(nb-2)+i-1)*r.count+k])
+				}
+				row[j]++
+			}
+		}
+		sum.Write(counts)
+		p.counts = append(p.counts, counts)
+	}
+	p.id = sum.Sum64()
+	return p
+}
+
+// countedBlocks is a pattern of whole blocks that says how often each is read. Labels are one less.
+type countedBlocks struct {
+	size, nb, most int
+	counts         [][]uint8 // by head, [nb,nb]
+	id             uint64
+}
+
+func (p *countedBlocks) String() string {
+	return fmt.Sprintf("counted-blocks(%d,%d)#%016x", p.size, p.nb, p.id)
+}
+func (p *countedBlocks) Heads() int    { return len(p.counts) }
+func (p *countedBlocks) FromEnd() bool { return false }
+
+// Count is how many labels there are.
+func (p *countedBlocks) Count() int { return p.most }
+
+// Label is how often a pair counts, less one.
+func (p *countedBlocks) Label(h, i, j, _ int) int { return max(0, p.times(h, i/p.size, j/p.size)-1) }
+
+func (p *countedBlocks) times(h, i, j int) int { return int(p.counts[h][i*p.nb+j]) }
+
+func (p *countedBlocks) Sees(h, i, j, n int) bool {
+	return i >= 0 && j >= 0 && i < n && j < n && p.times(h, i/p.size, j/p.size) > 0
+}
+
+func (p *countedBlocks) Row(h, i, n int, dst []attention.Run) []attention.Run {
+	for j := range p.nb {
+		if lo := j * p.size; lo < n && p.times(h, i/p.size, j) > 0 {
+			dst = append(dst, attention.Run{Lo: lo, Hi: min(n, lo+p.size), Step: 1})
+		}
+	}
+	return dst
+}
+
+func (p *countedBlocks) Col(h, j, n int, dst []attention.Run) []attention.Run {
+	for i := range p.nb {
+		if lo := i * p.size; lo < n && p.times(h, i, j/p.size) > 0 {
+			dst = append(dst, attention.Run{Lo: lo, Hi: min(n, lo+p.size), Step: 1})
+		}
+	}
+	return dst
+}
+
+func (p *countedBlocks) NNZ(h, n int) (total int64) {
+	for i := range n {
+		for _, r := range p.Row(h, i, n, nil) {
+			total += int64(r.Len())
+		}
+	}
+	return total
+}
