@@ -98,25 +98,25 @@ func rowOf[E any](b *Batch, field []E, r int) []E {
 
 // clear makes row r padding as a whole. pad is the id of padding.
 func (b *Batch) clear(r int, pad int32) {
-	fill(rowOf(b, b.IDs, r), pad)
+	repeat(rowOf(b, b.IDs, r), pad)
 	b.Lens[r] = 0
 	clear(rowOf(b, b.Types, r))
 	clear(rowOf(b, b.Vectors, r))
 	clear(rowOf(b, b.Values, r))
-	fill(rowOf(b, b.TargetIDs, r), pad)
+	repeat(rowOf(b, b.TargetIDs, r), pad)
 	clear(rowOf(b, b.TargetLens, r))
 	for _, none := range [][]int32{b.Targets, b.Globals, b.Labels, b.TargetTargets} {
-		fill(rowOf(b, none, r), -1)
+		repeat(rowOf(b, none, r), -1)
 	}
 	for _, field := range b.More {
-		fill(rowOf(b, field, r), -1)
+		repeat(rowOf(b, field, r), -1)
 	}
 	if b.Tenths != nil {
 		b.Tenths[r] = -1
 	}
 }
 
-func fill(x []int32, v int32) {
+func repeat(x []int32, v int32) {
 	for i := range x {
 		x[i] = v
 	}
@@ -124,8 +124,8 @@ func fill(x []int32, v int32) {
 
 // pad makes everything from column n of row r padding. id is that of padding.
 func (b *Batch) pad(r, n int, id int32) {
-	fill(rowOf(b, b.IDs, r)[n:], id)
-	fill(rowOf(b, b.Targets, r)[n:], -1)
+	repeat(rowOf(b, b.IDs, r)[n:], id)
+	repeat(rowOf(b, b.Targets, r)[n:], -1)
 	b.Lens[r] = int32(n)
 	if b.Tenths != nil {
 		b.Tenths[r] = -1

@@ -43,7 +43,8 @@ type Config struct {
 	// MaskUnit is what is hidden at once: token (the default), word or span.
 	MaskUnit string `json:"mask_unit,omitempty"`
 
-	trained *BPE // in place of one that is trained
+	trained  *BPE // in place of one that is trained
+	sections bool // documents without sections get their sentences as such
 }
 
 // Objectives are the values of Config.Objective.

@@ -108,6 +108,9 @@ func (c Config) read() (*source, error) {
 		return nil, err
 	}
 	if c.Path == "" || c.Path == EmbeddedName {
+		if err := c.fields().plain(EmbeddedName); err != nil {
+			return nil, err
+		}
 		return readEmbedded()
 	}
 	if set, ok := sets[c.Path]; ok {
@@ -151,6 +154,14 @@ func (c Config) maker(src *source, tok Tokenizer) *maker {
 
 // part makes a part. Errors: ErrTooShort; ErrLabel.
 func (m *maker) part(name string, docs []document) (*Part, error) {
+	if m.sections {
+		docs = slices.Clone(docs)
+		for i := range docs {
+			if docs[i].sections == nil {
+				docs[i].sections = sentences(docs[i].text)
+			}
+		}
+	}
 	p := newPart(m.source, name, m.tok, m.vocab, m.view(len(m.classes)), docs)
 	switch m.objective() {
 	case "sequence_classification":

@@ -20,6 +20,7 @@ type Part struct {
 	task *examples // in place of all that, if it is of a task
 }
 
+// newPart makes a part of documents. With sections, those of the source or else sentences, no token crosses their borders.
 func newPart(source, name string, tok Tokenizer, vocab *vocabulary, v view, docs []document) *Part {
 	p := &Part{Name: name, source: source, view: v, vocab: vocab, bounds: make([]int, 1, len(docs)+1)}
 	for _, doc := range docs {

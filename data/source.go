@@ -62,7 +62,19 @@ func (c Config) fields() fields {
 	return f
 }
 
-// get returns the names that are wanted, in the order text, target, label, group.
+// plain refuses a plain text where more is wanted.
+func (f fields) plain(path string) error {
+	if f.target+f.label == "" {
+		return nil
+	}
+	what, how := "classes", " (or a folder with a folder for each class)"
+	if f.target != "" {
+		what, how = "targets", ""
+	}
+	return &Error{Kind: ErrFormat, Path: path, What: "a plain text has no " + what, Fix: "give a .jsonl or a .tsv file" + how + " with data.path"}
+}
+
+// names returns the names that are wanted, in the order text, target, label, group.
 func (f fields) names() [4]string { return [4]string{f.text, f.target, f.label, f.group} }
 
 // set gives a document the values of names.
@@ -124,8 +136,8 @@ func readSource(path string, f fields) (*source, error) {
 		return nil, &Error{Kind: ErrFormat, Path: path, What: fmt.Sprintf("unknown extension %q", ext),
 			Fix: "use .txt (plain text) or .jsonl, also with .gz or .bz2, or a folder of .txt files"}
 	}
-	if f.target+f.label != "" {
-		return nil, &Error{Kind: ErrFormat, Path: path, What: "a plain text has neither classes nor targets", Fix: "give a .jsonl or a .tsv file (for classes also a folder with a folder for each class)"}
+	if err := f.plain(path); err != nil {
+		return nil, err
 	}
 	left := maxBytes
 	text, err := readText(path, &left)

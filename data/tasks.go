@@ -18,15 +18,20 @@ import (
 // the parts share no example's random numbers, and a run goes on from its position as with text.
 
 // taskKinds is every task, in the order of the documentation.
-var taskKinds = []taskKind{needleTask, copyTask, reverseTask, duplicateTask, mqarTask, twinTask, passkeyTask, sectionsTask}
+var taskKinds = []taskKind{needleTask, copyTask, reverseTask, duplicateTask, mqarTask, twinTask, passkeyTask, sectionsTask,
+	sumTask, parityTask, shuffledTask, matchingTask, cpcTask, sectionOrderTask}
 
 // taskKind is a task before its parameters are known.
 type taskKind struct {
 	name    string
 	summary string
 	text    bool // is made from text: data.path, or the embedded book
+	pairs   bool // is made from pairs, which the book has not
 	params  []taskParam
+	later   []taskParam                          // that came when the task had been used already: a name without them means their defaults
 	build   func(v taskValues) (*task, []string) // the task, and what is wrong with the values together
+	// shorten changes the values to those of the longest examples of at most t tokens with the same ids; false if there are none.
+	shorten func(v taskValues, t int) bool
 }
 
 // taskParam is a whole number that a task depends on.
@@ -40,13 +45,16 @@ type taskValues map[string]int
 
 // task makes examples.
 type task struct {
-	name    string // in full: with every parameter
-	length  int    // T
-	answers int    // targets of an example
-	words   *words // its vocabulary; nil: bytes
-	special bool   // its vocabulary is that of the text, with Specials
-	shape   Shape  // what its batches have besides ids and targets
-	sizes   [3]int // examples of train, val, test
+	name     string // in full: with every parameter
+	length   int    // T
+	answers  int    // targets of an example
+	words    *words // its vocabulary; nil: bytes
+	special  bool   // its vocabulary is that of the text, with Specials
+	sections bool   // the text has to have sections
+	shape    Shape  // what its batches have besides ids and targets
+	sizes    [3]int // examples of train, val, test
+	kind     *taskKind
+	values   taskValues
 
 	// draw writes an example over what example says is there before.
 	draw func(r *stream, part int, x *example)
@@ -54,6 +62,8 @@ type task struct {
 	finish func(b *Batch)
 	// bind gives it its text, if it is made from text.
 	bind func(parts [3]*Part) error
+	// text, if not nil, changes the configuration of that text.
+	text func(c *Config)
 }
 
 // maxTaskLength bounds the length of an example.
@@ -68,13 +78,14 @@ type TaskInfo struct {
 	Usage   string // with all parameters and their defaults
 	Summary string
 	Text    bool // is made from text
+	Pairs   bool // is made from pairs: it needs data.path
 }
 
 // Tasks lists the synthetic tasks.
 func Tasks() []TaskInfo {
 	var all []TaskInfo
 	for _, k := range taskKinds {
-		all = append(all, TaskInfo{k.name, k.spec(k.defaults()), k.summary, k.text})
+		all = append(all, TaskInfo{k.name, k.usage(), k.summary, k.text, k.pairs})
 	}
 	return all
 }
@@ -88,7 +99,7 @@ func taskNames() []string {
 }
 
 // all are the parameters, with those of every task.
-func (k *taskKind) all() []taskParam { return slices.Concat(k.params, sizeParams) }
+func (k *taskKind) all() []taskParam { return slices.Concat(k.params, k.later, sizeParams) }
 
 func (k *taskKind) defaults() taskValues {
 	v := taskValues{}
@@ -98,11 +109,22 @@ func (k *taskKind) defaults() taskValues {
 	return v
 }
 
-// spec writes a task with all its parameters.
+// usage writes a task with all its parameters and their defaults.
+func (k *taskKind) usage() string {
+	return k.write(k.defaults(), func(taskParam) bool { return true })
+}
+
+// spec is the one name of a task with its parameters.
 func (k *taskKind) spec(v taskValues) string {
+	return k.write(v, func(p taskParam) bool { return v[p.name] != p.value || !slices.Contains(k.later, p) })
+}
+
+func (k *taskKind) write(v taskValues, shown func(taskParam) bool) string {
 	var args []string
 	for _, p := range k.all() {
-		args = append(args, p.name+"="+strconv.Itoa(v[p.name]))
+		if shown(p) {
+			args = append(args, p.name+"="+strconv.Itoa(v[p.name]))
+		}
 	}
 	return k.name + "(" + strings.Join(args, ",") + ")"
 }
@@ -128,7 +150,7 @@ func parseTask(spec string) (*task, error) {
 		return nil, unknownTask(spec)
 	}
 	fail := func(faults ...string) error {
-		return &Error{Kind: ErrTask, Path: "task:" + spec, What: strings.Join(faults, ", and "), Fix: "the parameters and their defaults are " + k.spec(k.defaults())}
+		return &Error{Kind: ErrTask, Path: "task:" + spec, What: strings.Join(faults, ", and "), Fix: "the parameters and their defaults are " + k.usage()}
 	}
 	v := k.defaults()
 	if strings.Contains(spec, "(") {
@@ -147,7 +169,7 @@ func parseTask(spec string) (*task, error) {
 	if len(faults) > 0 {
 		return nil, fail(faults...)
 	}
-	t.name = k.spec(v)
+	t.name, t.kind, t.values = k.spec(v), k, v
 	t.sizes = [3]int{v["train"], v["val"], v["test"]}
 	return t, nil
 }

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"maps"
+	"strings"
 )
 
 // examples are the examples of a task in one part.
@@ -16,6 +18,7 @@ type examples struct {
 	n    int
 
 	vocab *vocabulary // nil: an answer counts as a byte
+	bound [3]*Part    // the text of a task that is made from text
 }
 
 // example is a row of a batch that a task writes. Ids are 0, targets and the other whole numbers are -1, segments and the rest 0 before;
@@ -52,13 +55,18 @@ func (c Config) loadTask() (*Corpus, error) {
 	digest := sha256.New()
 	_, _ = io.WriteString(digest, t.name+"\n")
 	corpus := &Corpus{Name: "task:" + t.name}
+	var bound [3]*Part
 	if t.bind != nil {
 		text := c.text(t)
+		if t.text != nil {
+			t.text(&text)
+		}
 		docs, err := Load(text)
 		if err != nil {
 			return nil, err
 		}
-		if err := t.bind([3]*Part{docs.Train, docs.Val, docs.Test}); err != nil {
+		bound = [3]*Part{docs.Train, docs.Val, docs.Test}
+		if err := t.bind(bound); err != nil {
 			return nil, err
 		}
 		_, _ = io.WriteString(digest, docs.Digest+"\n")
@@ -72,12 +80,17 @@ func (c Config) loadTask() (*Corpus, error) {
 	}
 	var s stream
 	for i, to := range []**Part{&corpus.Train, &corpus.Val, &corpus.Test} {
-		e := &examples{task: t, hash: taskHash(kind.name), part: i, n: t.sizes[i], vocab: vocab}
-		*to = &Part{Name: PartNames[i], source: corpus.Name, task: e, view: causalView{}, bounds: []int{0}}
+		e := &examples{task: t, hash: taskHash(kind.name), part: i, n: t.sizes[i], vocab: vocab, bound: bound}
+		*to = &Part{Name: PartNames[i], source: corpus.Name, task: e, view: causalView{}, vocab: vocab, bounds: []int{0}}
 		b := t.shape.NewBatch(1, t.length)
 		e.fill(b, 0, 0, &s) // a change of the rule is a change of the data
 		_ = binary.Write(digest, binary.LittleEndian, b.IDs)
 		_ = binary.Write(digest, binary.LittleEndian, b.Targets)
+		if b.Scored() == 0 {
+			_ = binary.Write(digest, binary.LittleEndian, b.Labels)
+			_ = binary.Write(digest, binary.LittleEndian, b.Vectors)
+			_ = binary.Write(digest, binary.LittleEndian, b.Values)
+		}
 	}
 	corpus.Digest = hex.EncodeToString(digest.Sum(nil))
 	return corpus, nil
@@ -85,7 +98,8 @@ func (c Config) loadTask() (*Corpus, error) {
 
 // text is the configuration of the text that a task is made from.
 func (c Config) text(t *task) Config {
-	text := Config{Path: c.Path, TextField: c.TextField, GroupField: c.GroupField, Join: c.Join, trained: c.trained}
+	text := c
+	text.Task, text.Tokenizer, text.Objective, text.sections = "", "", "", t.sections
 	if t.special {
 		text.Tokenizer = c.Tokenizer
 		if text.Tokenizer == "" || text.Tokenizer == "bytes" {
@@ -151,4 +165,38 @@ func (e *examples) checkLength(source string, t int) error {
 	}
 	return &Error{Kind: ErrTask, Path: source, What: fmt.Sprintf("sequence_length is %d, but the examples of this task have %d tokens", t, e.task.length),
 		Fix: fmt.Sprintf("set train.sequence_length=%d, or give the task other parameters", e.task.length)}
+}
+
+// Shorten returns the part with examples of at most t tokens, from which training may begin: the same rule, ids and answers, with as much
+// of the length as there is room for. Length tells which length that is. Text has any length; it is returned as it is.
+//
+// Where positions are absolute, short examples belong at the right end of the long ones: what asks at their end then asks at the same
+// position whatever the length.
+//
+// Errors: ErrTask if the task has no examples that short.
+func (p *Part) Shorten(t int) (*Part, error) {
+	if p.task == nil || t >= p.task.task.length {
+		return p, nil
+	}
+	long := p.task.task
+	v := maps.Clone(long.values)
+	fail := func(what string) error {
+		return &Error{Kind: ErrTask, Path: p.source, What: what, Fix: "begin with longer examples"}
+	}
+	if !long.kind.shorten(v, t) {
+		return nil, fail(fmt.Sprintf("there are no examples of %d tokens", t))
+	}
+	short, faults := long.kind.build(v)
+	if len(faults) > 0 {
+		return nil, fail(fmt.Sprintf("there are no examples of %d tokens (%s)", t, strings.Join(faults, ", and ")))
+	}
+	if short.bind != nil {
+		if err := short.bind(p.task.bound); err != nil {
+			return nil, err
+		}
+	}
+	short.name, short.kind, short.values, short.sizes = long.name, long.kind, v, long.sizes
+	examples, part := *p.task, *p
+	examples.task, part.task = short, &examples
+	return &part, nil
 }

@@ -11,28 +11,38 @@ import "fmt"
 //	ids      n0.. (noise) | v0.. (values) | Q
 //	tokens   n n n v n n n Q
 //	targets                v
+//
+// For an encoder the place of the question is global and the value is also the class of the row; first=1 puts the question before the
+// noise, where a head for classes reads.
 var needleTask = taskKind{
 	name:    "needle",
 	summary: "one token of another type among noise; the last token asks which (reach)",
 	params:  []taskParam{{"length", 256, 2, maxTaskLength}, {"noise", 64, 1, 1 << 16}, {"values", 32, 2, 1 << 16}, {"near", 0, 0, maxTaskLength}},
+	later:   []taskParam{{"first", 0, 0, 1}},
+	shorten: func(v taskValues, t int) bool {
+		v["length"], v["near"] = t, min(t, v["near"])
+		return t >= 2
+	},
 	build: func(v taskValues) (*task, []string) {
-		length, noise, values, near := v["length"], v["noise"], v["values"], v["near"]
+		length, noise, values, near, first := v["length"], v["noise"], v["values"], v["near"], v["first"]
 		var faults []string
 		if near == 1 || near > length {
 			faults = append(faults, fmt.Sprintf("near is %d, want 0 or a distance from 2 to length (%d)", near, length))
 		}
-		t := &task{length: length, answers: 1, words: newWords(wordGroup{"n", noise}, wordGroup{"v", values}, wordGroup{"Q", 1})}
+		t := &task{length: length, answers: 1, words: newWords(wordGroup{"n", noise}, wordGroup{"v", values}, wordGroup{"Q", 1}),
+			shape: Shape{Globals: 1, Labels: 1, Classes: values}}
 		t.draw = func(r *stream, part int, x *example) {
 			ids, targets := x.ids, x.targets
 			for i := range length - 1 {
-				ids[i] = int32(r.below(noise))
+				ids[first+i] = int32(r.below(noise))
 			}
 			p := r.below(length - 1)
 			if near > 0 && part == 0 && r.below(2) == 0 {
-				p = length - 1 - (1 + r.below(near-1)) // at a distance of 1 to near-1
+				p = length - 1 - (1 + r.below(near-1)) // at a distance of 1 to near-1 from the end
 			}
-			value := int32(noise + r.below(values))
-			ids[p], ids[length-1], targets[length-1] = value, int32(noise+values), value
+			value, question := r.below(values), (length-1)*(1-first)
+			ids[first+p], ids[question], targets[question] = int32(noise+value), int32(noise+values), int32(noise+value)
+			x.ask(int32(value), question)
 			x.tenth = tenth(p, length-1)
 		}
 		return t, faults
@@ -52,6 +62,10 @@ var mqarTask = taskKind{
 	name:    "mqar",
 	summary: "pairs of key and value, then the keys again in another order; each asks for its value (two hops)",
 	params:  []taskParam{{"length", 128, 4, maxTaskLength}, {"pairs", 16, 1, 1 << 16}, {"keys", 32, 1, 1 << 16}, {"values", 32, 2, 1 << 16}},
+	shorten: func(v taskValues, t int) bool {
+		v["length"], v["pairs"] = t, min(v["pairs"], t/4)
+		return t >= 4
+	},
 	build: func(v taskValues) (*task, []string) {
 		length, pairs, keys, values := v["length"], v["pairs"], v["keys"], v["values"]
 		var faults []string
@@ -93,24 +107,35 @@ var mqarTask = taskKind{
 // sectionsTask: sections, each a head, noise and at a random place one value; at the end a head asks for the value of its section. The
 // place tells nothing and neither does the distance: only to belong to the section does. Chance is 1 of values.
 //
-//	ids      n0.. (noise) | v0.. (values) | h0.. (heads)
+//	ids      n0.. (noise) | v0.. (values) | h0.. (heads) | G
 //	tokens   h1 n n v n  h0 v n n n  h2 n n n v  h0
 //	targets                                      v
+//
+// The place of the question is global and the value is also the class of the row. For a model with a global token for each section
+// sentence_ids [T] says which section a token is in, the question being one of its own, and global_ids [sections+1] is G.
 //
 // Source: the structure that ETC's global tokens are for, Ainslie et al. 2020, arXiv 2004.08483, section 3.3.
 var sectionsTask = taskKind{
 	name:    "sections",
 	summary: "sections with a head, noise and one value; the last token names a head and asks for the value of its section",
 	params:  []taskParam{{"sections", 32, 1, 1 << 12}, {"fill", 30, 0, maxTaskLength}, {"noise", 64, 1, 1 << 16}, {"values", 32, 2, 1 << 16}},
+	shorten: func(v taskValues, t int) bool {
+		v["heads"] = max(v["sections"], v["heads"]) // their ids stay
+		v["fill"] = min(v["fill"], t-3)
+		v["sections"] = min(v["sections"], (t-1)/(v["fill"]+2))
+		return t >= 3
+	},
 	build: func(v taskValues) (*task, []string) {
 		sections, fill, noise, values := v["sections"], v["fill"], v["noise"], v["values"]
 		size := fill + 2
 		length := sections*size + 1
-		heads := int32(noise + values)
-		t := &task{length: length, answers: 1, words: newWords(wordGroup{"n", noise}, wordGroup{"v", values}, wordGroup{"h", sections})}
+		names := max(sections, v["heads"])
+		heads, global := int32(noise+values), int32(noise+values+names)
+		t := &task{length: length, answers: 1, words: newWords(wordGroup{"n", noise}, wordGroup{"v", values}, wordGroup{"h", names}, wordGroup{"G", 1}),
+			shape: Shape{Globals: 1, Labels: 1, Classes: values, More: map[string]int{"sentence_ids": length, "global_ids": sections + 1}}}
 		t.draw = func(r *stream, _ int, x *example) {
 			ids, targets := x.ids, x.targets
-			for g, head := range r.choose(sections, sections) {
+			for g, head := range r.choose(names, sections) {
 				ids[g*size] = heads + head
 			}
 			asked := r.below(sections)
@@ -123,8 +148,13 @@ var sectionsTask = taskKind{
 				section[r.below(len(section))] = value
 				if g == asked {
 					ids[length-1], targets[length-1] = ids[g*size], value
+					x.ask(value-int32(noise), length-1)
 				}
 			}
+			for i, sentence := 0, x.more["sentence_ids"]; i < len(sentence); i++ {
+				sentence[i] = int32(i / size)
+			}
+			repeat(x.more["global_ids"], global)
 			x.tenth = tenth(asked, sections)
 		}
 		return t, nil

@@ -13,6 +13,7 @@ type stream struct {
 	state   uint64
 	scratch []int32
 	example example // the one that is written
+	pieces  []piece
 }
 
 // start begins the numbers of an example: the state is FNV-64 of the task's bare name, the part in bits 60 and 61, the index

@@ -18,6 +18,10 @@ var twinTask = taskKind{
 	summary: "half an example of text, then the same again; bits per byte of the second half (reach within a language model)",
 	text:    true,
 	params:  []taskParam{{"length", 512, 2, maxTaskLength}},
+	shorten: func(v taskValues, t int) bool {
+		v["length"] = t &^ 1
+		return t >= 2
+	},
 	build: func(v taskValues) (*task, []string) {
 		length := v["length"]
 		var faults []string
@@ -58,6 +62,10 @@ var passkeyTask = taskKind{
 	summary: "text with a key of five digits somewhere in it; the end asks for the key (five targets)",
 	text:    true,
 	params:  []taskParam{{"length", 512, passkeyFrame, maxTaskLength}, {"min_length", 128, passkeyFrame, maxTaskLength}},
+	shorten: func(v taskValues, t int) bool {
+		v["length"], v["min_length"] = t, min(t, v["min_length"])
+		return t >= passkeyFrame
+	},
 	build: func(v taskValues) (*task, []string) {
 		length, least := v["length"], v["min_length"]
 		var faults []string
