@@ -26,6 +26,7 @@ type ETCConfig struct {
 	InitializerRange      float64 `json:"initializer_range"`
 	TypeVocabSize         int     `json:"type_vocab_size"` // long tokens have type 1, global ones type 0
 	NumLabels             int     `json:"num_labels"`
+	Pooling               string  `json:"pooling"` // where sequence_classification reads: global (the first global node), or the long tokens: cls, mean, last, max
 
 	NumGlobals    int  `json:"num_globals"`         // g where the data do not say: the input is cut into as many equal sentences
 	LocalRadius   int  `json:"local_radius"`        // long keys on each side of a long query
@@ -52,7 +53,12 @@ type ETCConfig struct {
 // It reads, as Inputs.More, int32: sentence_ids [B,T] (the global node a token belongs to), global_ids [B,g] (tokens of the global nodes),
 // long_example_ids [B,T] and global_example_ids [B,g] (several examples in a row, from 1 on; 0 is padding), global_segment_ids [B,g],
 // and masked_sentences [B,S] (negative: none), which turn contrastive predictive coding on. What is missing has the values of one
-// example of Lens tokens, cut into num_globals sentences of equal length.
+// example of Lens tokens, cut into num_globals sentences of equal length. A negative id in global_ids is padding.
+//
+// The model hides the masked sentences itself, and encodes them by themselves in their places; or, which costs less, the data have hidden
+// them in ids and global_ids and give their tokens once more, one sentence after the other: packed_ids and packed_sentences [B,P] (which
+// of masked_sentences, negative: padding), and duplicate_group [B,S], equal for equal sentences of the batch.
+//
 // More has global_hidden_state [B,g,C], and with masked_sentences cpc_loss, of which Loss is a part, and the vectors cpc_context and
 // cpc_target [B,S,C], and cpc_groups [B·S], equal for equal sentences. The logits of the task contrastive are the scores [B·S,B·S] of each masked sentence with each.
 //
@@ -69,7 +75,7 @@ var _ Model = (*ETC)(nil)
 
 func newETC(raw []byte) (Model, error) {
 	c := ETCConfig{Task: "masked_lm", MaxPositionEmbeddings: 16384, HiddenAct: "gelu", LayerNormEps: 1e-12, InitializerRange: 0.02, TypeVocabSize: 16,
-		NumGlobals: 16, LocalRadius: 84, LabelClip: 12, HardG2L: true, ShareQKV: true, GlobalTokenID: 1, CPCTokenID: 2, MaskTokenID: 3,
+		Pooling: "global", NumGlobals: 16, LocalRadius: 84, LabelClip: 12, HardG2L: true, ShareQKV: true, GlobalTokenID: 1, CPCTokenID: 2, MaskTokenID: 3,
 		CPCLossWeight: 0.25, CPCTemperature: 1}
 	err := config.Decode(raw, &c)
 	if config.IsSyntax(err) {
@@ -117,6 +123,7 @@ func NewETC(c ETCConfig) (*ETC, error) {
 	} else {
 		p.want(c.NumLabels == 0, "num_labels", c.NumLabels, "0: "+c.Task+" has no classes")
 	}
+	p.oneOf("pooling", c.Pooling, "global", "cls", "mean", "last", "max")
 	p.size("num_globals", c.NumGlobals, maxSize)
 	p.want(c.LocalRadius >= 0 && c.LocalRadius <= maxSize, "local_radius", c.LocalRadius, fmt.Sprintf("0 to %d", maxSize))
 	p.want(c.LabelClip >= 0 && c.LabelClip <= maxSize/4, "label_clip", c.LabelClip, fmt.Sprintf("0 to %d", maxSize/4))
@@ -169,23 +176,40 @@ func (m *ETC) Forward(b *layers.Builder, in Inputs, layersPerBlock int) Outputs 
 	}
 	s := m.structure(b, in)
 	chosen := in.More["masked_sentences"]
-	tokens, shown := in.IDs, s
-	if chosen != nil {
-		tokens, shown = m.hide(b, tokens, s, chosen)
-	}
-	long, globals, hidden := m.encode(b, tokens, in.Types, shown, layersPerBlock)
-	out := Outputs{Hidden: hidden, More: map[string]*Node{"global_hidden_state": globals}}
 	form := b.Scope("cpc").Param("weight", m.initial(), m.Hidden, m.Hidden) // there whatever the batch
-	if chosen != nil {
+	var out Outputs
+	var long, globals *Node
+	switch packed := in.More["packed_ids"]; {
+	case chosen == nil:
+		long, globals, out.Hidden = m.encode(b, in.IDs, in.Types, s, layersPerBlock)
+		out.More = map[string]*Node{"global_hidden_state": globals}
+	case packed == nil:
+		tokens, shown := m.hide(b, in.IDs, s, chosen)
+		long, globals, out.Hidden = m.encode(b, tokens, in.Types, shown, layersPerBlock)
+		out.More = map[string]*Node{"global_hidden_state": globals}
 		_, target, _ := m.encode(b, in.IDs, in.Types, m.apart(b, s, chosen), layersPerBlock)
-		m.contrast(b, &out, in.IDs, s, chosen, globals, target, form)
+		m.contrast(b, &out, rowsOf(b, globals, chosen), rowsOf(b, target, chosen), form, b.Op(twins{}, in.IDs, s.sentences, chosen))
+	default:
+		long, globals, out.Hidden = m.encode(b, in.IDs, in.Types, s, layersPerBlock)
+		out.More = map[string]*Node{"global_hidden_state": globals}
+		_, target, _ := m.encode(b, packed, nil, m.packed(b, in, chosen), layersPerBlock)
+		groups := in.More["duplicate_group"]
+		if groups == nil {
+			b.Failf("etc: packed_ids without duplicate_group")
+			return out
+		}
+		m.contrast(b, &out, rowsOf(b, globals, chosen), target, form, groups)
 	}
 	h := head{labels: m.cfg.NumLabels, transform: "head.dense", norm: "head.norm", decoder: "head", act: m.act, eps: m.eps}
 	switch m.cfg.Task {
 	case "masked_lm":
 		out.Logits = m.maskedHead(b, h, long)
 	case "sequence_classification":
-		pooled := layers.Dropout(b.Scope("head"), firstRow(b, globals), m.cfg.HiddenDropoutProb)
+		pooled := firstRow(b, globals)
+		if m.cfg.Pooling != "global" {
+			pooled = pool(b, m.cfg.Pooling, long, in.Lens)
+		}
+		pooled = layers.Dropout(b.Scope("head"), pooled, m.cfg.HiddenDropoutProb)
 		out.Logits = m.dense(b, "head.out", pooled, m.cfg.NumLabels, kernels.None)
 	case "token_classification":
 		out.Logits = m.dense(b, "head.out", layers.Dropout(b.Scope("head"), long, m.cfg.HiddenDropoutProb), m.cfg.NumLabels, kernels.None)
@@ -284,28 +308,34 @@ func (m *ETC) Layer(b *layers.Builder, long, globals *Node, in attention.ETCInpu
 
 // contrast is contrastive predictive coding: the global output of a hidden sentence, read from its surroundings, has to find that of the
 // sentence by itself among those of the whole batch. Copies of the sentence do not compete.
-// form [C,C] is that of the score, context · form · target.
-func (m *ETC) contrast(b *layers.Builder, out *Outputs, tokens *Node, s structure, chosen, context, target, form *Node) {
+// context and target are [B,S,C], groups as layers.Contrast has them, form [C,C] is that of the score, context · form · target.
+func (m *ETC) contrast(b *layers.Builder, out *Outputs, context, target, form, groups *Node) {
 	if b.Err() != nil {
 		return
 	}
-	n := chosen.Shape().TotalSize()
+	groups = layers.Reshape(b, groups, -1)
 	of := func(x *Node) *Node {
-		x = layers.Reshape(b, layers.Gather(b, x, chosen), n, m.Hidden)
+		x = layers.Reshape(b, x, -1, m.Hidden)
 		return layers.LayerNorm(b, x, layers.NormConfig{Eps: m.eps, NoWeight: true, NoBias: true})
 	}
-	c, z := of(context), of(target)
-	groups := b.Op(twins{}, tokens, s.sentences, chosen)
-	c = layers.Linear(b, c, layers.LinearConfig{Weight: form, InOut: true, NoBias: true})
-	scores := layers.Linear(b, c, layers.LinearConfig{Weight: z, NoBias: true})
+	scores := layers.Linear(b, of(context), layers.LinearConfig{Weight: form, InOut: true, NoBias: true})
+	scores = layers.Linear(b, scores, layers.LinearConfig{Weight: of(target), NoBias: true})
 	if m.cfg.CPCTemperature != 1 {
 		scores = layers.Scale(b, scores, 1/m.cfg.CPCTemperature)
 	}
-	out.More["cpc_context"], out.More["cpc_target"] = layers.Gather(b, context, chosen), layers.Gather(b, target, chosen)
+	out.More["cpc_context"], out.More["cpc_target"] = context, target
 	out.More["cpc_loss"], out.More["cpc_groups"] = layers.Contrast(b, scores, groups), groups
 	if m.cfg.Task == "contrastive" {
 		out.Logits = layers.Candidates(b, scores, groups)
 	} else {
 		out.Loss = layers.Scale(b, out.More["cpc_loss"], m.cfg.CPCLossWeight)
 	}
+}
+
+// rowsOf are rows of x [B,T,C] by index.
+func rowsOf(b *layers.Builder, x, index *Node) *Node {
+	if b.Err() != nil {
+		return nil
+	}
+	return layers.Gather(b, x, index)
 }

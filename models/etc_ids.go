@@ -58,8 +58,9 @@ func (m *ETC) structure(b *layers.Builder, in Inputs) structure {
 	batch, t := in.IDs.Shape()[0], in.IDs.Shape()[1]
 	g := m.cfg.NumGlobals
 	var s structure
-	if s.globals = in.More["global_ids"]; s.globals != nil {
-		g = s.globals.Shape()[1]
+	given := in.More["global_ids"]
+	if given != nil {
+		g = given.Shape()[1]
 	}
 	if s.longIDs = in.More["long_example_ids"]; s.longIDs == nil {
 		if in.Lens == nil {
@@ -79,21 +80,57 @@ func (m *ETC) structure(b *layers.Builder, in Inputs) structure {
 		size := (t + g - 1) / g
 		s.sentences = filled(b, fmt.Sprint("etc.sentences.", g), batch, t, func(i int) int32 { return int32(i / size) })
 	}
+	if given == nil {
+		given = filled(b, "etc.globals", batch, g, func(int) int32 { return int32(m.cfg.GlobalTokenID) })
+	}
 	if s.globalIDs = in.More["global_example_ids"]; s.globalIDs == nil {
+		only := in.More["global_ids"] != nil && in.More["long_example_ids"] == nil // then a node without tokens is of the one example
 		s.globalIDs = b.Op(ids{"global_example_ids", g, func(out []int32, in [][]int32) {
-			clear(out) // a node without tokens is padding
+			for u := range out {
+				if out[u] = 0; only {
+					out[u] = 1
+				}
+			}
 			for i, u := range in[1] {
 				if u >= 0 && int(u) < len(out) && in[0][i] > 0 {
 					out[u] = in[0][i]
 				}
 			}
-		}}, s.longIDs, s.sentences)
+			for u, id := range in[2] {
+				if id < 0 {
+					out[u] = 0
+				}
+			}
+		}}, s.longIDs, s.sentences, given)
 	}
 	s.segments = in.More["global_segment_ids"]
-	if s.globals == nil {
-		s.globals = filled(b, "etc.globals", batch, g, func(int) int32 { return int32(m.cfg.GlobalTokenID) })
-	}
+	s.globals = b.Op(ids{"global_tokens", g, func(out []int32, in [][]int32) {
+		for u, id := range in[0] {
+			out[u] = max(id, 0)
+		}
+	}}, given)
 	return s
+}
+
+// packed is the structure of the second pass that the data made: the hidden sentences one after the other, each with a global node.
+func (m *ETC) packed(b *layers.Builder, in Inputs, chosen *Node) structure {
+	sentences := in.More["packed_sentences"]
+	if sentences == nil {
+		b.Failf("etc: packed_ids without packed_sentences")
+		return structure{}
+	}
+	next := func(name string, of *Node, value func(k int, x int32) int32) *Node {
+		return b.Op(ids{name, of.Shape()[1], func(out []int32, in [][]int32) {
+			for k, x := range in[0] {
+				if out[k] = 0; x >= 0 {
+					out[k] = value(k, x)
+				}
+			}
+		}}, of)
+	}
+	return structure{longIDs: next("packed_examples", sentences, func(_ int, x int32) int32 { return x + 1 }),
+		globalIDs: next("packed_globals", chosen, func(k int, _ int32) int32 { return int32(k) + 1 }), sentences: sentences,
+		globals: filled(b, "etc.globals", chosen.Shape()[0], chosen.Shape()[1], func(int) int32 { return int32(m.cfg.GlobalTokenID) })}
 }
 
 // filled is a constant [B,n] with equal rows.
