@@ -1,39 +1,43 @@
 package data
 
-import "fmt"
+import (
+	"fmt"
+	"maps"
+	"strings"
+)
 
-// WithLength is the part with sequences of another length: text is cut to any; of a task it is the part of the same task with another
-// parameter length, in the same vocabulary. A distance near that no longer fits is shortened.
+// WithLength is the part with sequences of another length: text is cut to any; of a task it is the part of the same task with examples of exactly t
+// tokens, by the same rule, with the same ids and answers. What does not fit into shorter ones becomes less: the pairs of mqar, the
+// sections, a distance near.
 //
-// Errors: ErrTask, if the task has no such parameter or is made from text, or refuses the length.
+// Where positions are absolute, short examples belong at the right end of the long ones: what asks at their end then asks at the same position
+// whatever the length.
+//
+// Errors: ErrTask, if the task has no examples of this length; ErrTooShort, if its text has none.
 func (p *Part) WithLength(t int) (*Part, error) {
 	if p.task == nil || t == p.task.task.length {
 		return p, nil
 	}
-	fail := func(format string, args ...any) error {
-		return &Error{Kind: ErrTask, Path: p.source, What: fmt.Sprintf(format, args...), Fix: "train without curriculum and stages of other lengths, or on another task"}
-	}
 	was := p.task.task
-	kind, arguments, _ := taskKindOf(was.name)
-	if was.bind != nil {
-		return nil, fail("sequence_length %d is asked for, but this task is cut from text for one length", t)
+	v := maps.Clone(was.values)
+	is, faults := was, []string{fmt.Sprintf("it has no examples of %d tokens", t)}
+	if was.kind.resize(v, t) {
+		is, faults = was.kind.build(v)
+		if len(faults) == 0 && (is.length != t || t > maxTaskLength) {
+			faults = []string{fmt.Sprintf("the nearest length to %d that it has is %d", t, is.length)}
+		}
 	}
-	v := kind.defaults()
-	kind.set(v, arguments[:len(arguments)-1])
-	if _, ok := v["length"]; !ok {
-		return nil, fail("sequence_length %d is asked for, but this task has no parameter length", t)
-	}
-	v["length"] = t
-	if near := v["near"]; near > t {
-		v["near"] = t
-	}
-	is, faults := kind.build(v)
 	if len(faults) > 0 {
-		return nil, fail("%s", faults[0])
+		return nil, &Error{Kind: ErrTask, Path: p.source, What: fmt.Sprintf("sequences of %d tokens are asked for, but ", t) + strings.Join(faults, ", and "),
+			Fix: "train with other lengths, or on another task"}
 	}
-	is.name, is.sizes = kind.spec(v), was.sizes
+	if is.bind != nil {
+		if err := is.bind(p.task.bound); err != nil {
+			return nil, err
+		}
+	}
+	is.name, is.kind, is.values, is.sizes = was.kind.spec(v), was.kind, v, was.sizes
 	q, e := *p, *p.task
-	e.task = is
-	q.task = &e
+	e.task, q.task = is, &e
 	return &q, nil
 }

@@ -30,8 +30,8 @@ type taskKind struct {
 	params  []taskParam
 	later   []taskParam                          // that came when the task had been used already: a name without them means their defaults
 	build   func(v taskValues) (*task, []string) // the task, and what is wrong with the values together
-	// shorten changes the values to those of the longest examples of at most t tokens with the same ids; false if there are none.
-	shorten func(v taskValues, t int) bool
+	// resize changes the values to those of examples of t tokens, or somewhat less, with the same ids; false if there are none.
+	resize func(v taskValues, t int) bool
 }
 
 // taskParam is a whole number that a task depends on.

@@ -20,9 +20,9 @@ func copyKind(name, summary string, reverse bool) taskKind {
 		name:    name,
 		summary: summary,
 		params:  []taskParam{{"gap", 64, 0, maxTaskLength}, {"count", 16, 1, maxTaskLength}, {"symbols", 32, 2, 1 << 16}},
-		shorten: func(v taskValues, t int) bool {
+		resize: func(v taskValues, t int) bool {
 			v["count"] = min(v["count"], t/2)
-			v["gap"] = min(v["gap"], t-2*v["count"])
+			v["gap"] = t - 2*v["count"]
 			return t >= 2
 		},
 		build: func(v taskValues) (*task, []string) {
@@ -65,8 +65,8 @@ var duplicateTask = taskKind{
 	name:    "duplicate",
 	summary: "0 w 0 w: the second w is to be predicted",
 	params:  []taskParam{{"length", 256, 4, maxTaskLength}, {"symbols", 31, 2, 1 << 16}},
-	shorten: func(v taskValues, t int) bool {
-		v["length"] = t &^ 1
+	resize: func(v taskValues, t int) bool {
+		v["length"] = t
 		return t >= 4
 	},
 	build: func(v taskValues) (*task, []string) {

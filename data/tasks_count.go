@@ -17,7 +17,7 @@ var sumTask = taskKind{
 	name:    "sum",
 	summary: "vectors, some of them marked; the sums of the marked ones (regression over the whole length)",
 	params:  []taskParam{{"length", 200, 1, maxTaskLength}, {"marked", 10, 1, maxTaskLength}, {"dims", 9, 1, 1 << 12}},
-	shorten: func(v taskValues, t int) bool {
+	resize: func(v taskValues, t int) bool {
 		v["length"], v["marked"] = t, min(v["marked"], t)
 		return t >= 1
 	},
@@ -66,7 +66,7 @@ var parityTask = taskKind{
 	name:    "parity",
 	summary: "bits, some of them marked; the parity of the marked ones (several places at once)",
 	params:  []taskParam{{"length", 256, 2, maxTaskLength}, {"marked", 3, 1, maxTaskLength}, {"first", 0, 0, 1}},
-	shorten: func(v taskValues, t int) bool {
+	resize: func(v taskValues, t int) bool {
 		v["length"] = t
 		return t > v["marked"]
 	},

@@ -14,7 +14,7 @@ var shuffledTask = taskKind{
 	summary: "a text whose pieces are in order or not (two classes)",
 	text:    true,
 	params:  []taskParam{{"length", 129, 3, maxTaskLength}, {"piece", 4, 1, maxTaskLength}},
-	shorten: func(v taskValues, t int) bool {
+	resize: func(v taskValues, t int) bool {
 		v["length"] = t
 		return t-1 >= 2*v["piece"]
 	},
@@ -75,7 +75,7 @@ var matchingTask = taskKind{
 	text:    true,
 	pairs:   true,
 	params:  []taskParam{{"length", 1024, 4, maxTaskLength}},
-	shorten: func(v taskValues, t int) bool {
+	resize: func(v taskValues, t int) bool {
 		v["length"] = t
 		return t >= 4
 	},

@@ -6,8 +6,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"maps"
-	"strings"
 )
 
 // examples are the examples of a task in one part.
@@ -165,38 +163,4 @@ func (e *examples) checkLength(source string, t int) error {
 	}
 	return &Error{Kind: ErrTask, Path: source, What: fmt.Sprintf("sequence_length is %d, but the examples of this task have %d tokens", t, e.task.length),
 		Fix: fmt.Sprintf("set train.sequence_length=%d, or give the task other parameters", e.task.length)}
-}
-
-// Shorten returns the part with examples of at most t tokens, from which training may begin: the same rule, ids and answers, with as much
-// of the length as there is room for. Length tells which length that is. Text has any length; it is returned as it is.
-//
-// Where positions are absolute, short examples belong at the right end of the long ones: what asks at their end then asks at the same
-// position whatever the length.
-//
-// Errors: ErrTask if the task has no examples that short.
-func (p *Part) Shorten(t int) (*Part, error) {
-	if p.task == nil || t >= p.task.task.length {
-		return p, nil
-	}
-	long := p.task.task
-	v := maps.Clone(long.values)
-	fail := func(what string) error {
-		return &Error{Kind: ErrTask, Path: p.source, What: what, Fix: "begin with longer examples"}
-	}
-	if !long.kind.shorten(v, t) {
-		return nil, fail(fmt.Sprintf("there are no examples of %d tokens", t))
-	}
-	short, faults := long.kind.build(v)
-	if len(faults) > 0 {
-		return nil, fail(fmt.Sprintf("there are no examples of %d tokens (%s)", t, strings.Join(faults, ", and ")))
-	}
-	if short.bind != nil {
-		if err := short.bind(p.task.bound); err != nil {
-			return nil, err
-		}
-	}
-	short.name, short.kind, short.values, short.sizes = long.name, long.kind, v, long.sizes
-	examples, part := *p.task, *p
-	examples.task, part.task = short, &examples
-	return &part, nil
 }

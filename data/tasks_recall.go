@@ -19,7 +19,7 @@ var needleTask = taskKind{
 	summary: "one token of another type among noise; the last token asks which (reach)",
 	params:  []taskParam{{"length", 256, 2, maxTaskLength}, {"noise", 64, 1, 1 << 16}, {"values", 32, 2, 1 << 16}, {"near", 0, 0, maxTaskLength}},
 	later:   []taskParam{{"first", 0, 0, 1}},
-	shorten: func(v taskValues, t int) bool {
+	resize: func(v taskValues, t int) bool {
 		v["length"], v["near"] = t, min(t, v["near"])
 		return t >= 2
 	},
@@ -62,7 +62,7 @@ var mqarTask = taskKind{
 	name:    "mqar",
 	summary: "pairs of key and value, then the keys again in another order; each asks for its value (two hops)",
 	params:  []taskParam{{"length", 128, 4, maxTaskLength}, {"pairs", 16, 1, 1 << 16}, {"keys", 32, 1, 1 << 16}, {"values", 32, 2, 1 << 16}},
-	shorten: func(v taskValues, t int) bool {
+	resize: func(v taskValues, t int) bool {
 		v["length"], v["pairs"] = t, min(v["pairs"], t/4)
 		return t >= 4
 	},
@@ -119,8 +119,8 @@ var sectionsTask = taskKind{
 	name:    "sections",
 	summary: "sections with a head, noise and one value; the last token names a head and asks for the value of its section",
 	params:  []taskParam{{"sections", 32, 1, 1 << 12}, {"fill", 30, 0, maxTaskLength}, {"noise", 64, 1, 1 << 16}, {"values", 32, 2, 1 << 16}},
-	shorten: func(v taskValues, t int) bool {
-		v["heads"] = max(v["sections"], v["heads"]) // their ids stay
+	resize: func(v taskValues, t int) bool {
+		v["heads"] = max(v["sections"], v["heads"]) // the most that there may be, since their ids stay
 		v["fill"] = min(v["fill"], t-3)
 		v["sections"] = min(v["sections"], (t-1)/(v["fill"]+2))
 		return t >= 3

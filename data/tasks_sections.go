@@ -105,7 +105,7 @@ var cpcTask = taskKind{
 	text:    true,
 	params: []taskParam{{"length", 512, 8, maxTaskLength}, {"sections", 32, 2, 1 << 12}, {"hide", 10, 1, 99}, {"mask", 15, 0, 99},
 		{"packed", 0, 0, maxTaskLength}},
-	shorten: func(v taskValues, t int) bool {
+	resize: func(v taskValues, t int) bool {
 		v["length"], v["packed"] = t, min(v["packed"], t)
 		return t >= 8
 	},
@@ -220,7 +220,7 @@ var sectionOrderTask = taskKind{
 	summary: "the halves of a text in sections, in order or swapped (two classes)",
 	text:    true,
 	params:  []taskParam{{"length", 512, 8, maxTaskLength}, {"sections", 32, 2, 1 << 12}},
-	shorten: func(v taskValues, t int) bool {
+	resize: func(v taskValues, t int) bool {
 		v["length"] = t
 		return t >= 8
 	},

@@ -18,8 +18,8 @@ var twinTask = taskKind{
 	summary: "half an example of text, then the same again; bits per byte of the second half (reach within a language model)",
 	text:    true,
 	params:  []taskParam{{"length", 512, 2, maxTaskLength}},
-	shorten: func(v taskValues, t int) bool {
-		v["length"] = t &^ 1
+	resize: func(v taskValues, t int) bool {
+		v["length"] = t
 		return t >= 2
 	},
 	build: func(v taskValues) (*task, []string) {
@@ -62,7 +62,7 @@ var passkeyTask = taskKind{
 	summary: "text with a key of five digits somewhere in it; the end asks for the key (five targets)",
 	text:    true,
 	params:  []taskParam{{"length", 512, passkeyFrame, maxTaskLength}, {"min_length", 128, passkeyFrame, maxTaskLength}},
-	shorten: func(v taskValues, t int) bool {
+	resize: func(v taskValues, t int) bool {
 		v["length"], v["min_length"] = t, min(t, v["min_length"])
 		return t >= passkeyFrame
 	},
