@@ -24,13 +24,23 @@ import (
 	"github.com/euryale-ml/euryale/train"
 )
 
-// variants are the attentions that bench builds, each as the entry of config.json for a window of w keys.
+// variants are the attentions that bench builds for a window of w keys: each as the entry of config.json that stands in a decoder, or,
+// where the peers time another kind of model, as all of that.
 var variants = []struct {
 	name, peer string // the peers' name, if it is another
 	entry      func(w int) string
+	model      func(f *benchFlags) string
 }{
-	{"full", "dense", func(int) string { return `{"type":"full"}` }},
-	{"band", "band", func(w int) string { return fmt.Sprintf(`{"type":"band","window_left":%d}`, w-1) }},
+	{"full", "dense", func(int) string { return `{"type":"full"}` }, nil},
+	{"band", "band", func(w int) string { return fmt.Sprintf(`{"type":"band","window_left":%d}`, w-1) }, nil},
+	{"longformer", "longformer", nil, peerLongformer},
+}
+
+// peerLongformer is an encoder with half of the window on each side and no global token.
+func peerLongformer(f *benchFlags) string {
+	return fmt.Sprintf(`{"model_type":"longformer","task":"masked_lm","vocab_size":%d,"hidden_size":256,"num_hidden_layers":4,"num_attention_heads":4,
+		"intermediate_size":1024,"attention_window":%d,"max_position_embeddings":%d,"type_vocab_size":1,"hidden_dropout_prob":0,"attention_probs_dropout_prob":0}`,
+		f.vocab, f.window, f.length+2)
 }
 
 // benchLine is the result of a measurement; the fields are those of the peers' bench.py.
@@ -58,7 +68,8 @@ func benchCommand(a *app) *cobra.Command {
 		Use:   "bench",
 		Short: "Time and memory of a training step",
 		Long: `Bench times a full training step (forward, backward, AdamW) of the model that the PyTorch comparison builds: batch 1, width 256, 4 layers, 4 heads,
-feed-forward 1024 with GELU, sinusoidal positions, untied head, random tokens. After one warm-up step it times --steps of them.
+feed-forward 1024 with GELU, sinusoidal positions, untied head, random tokens. Encoders (longformer) are those of Hugging Face, with a label at every token.
+After one warm-up step it times --steps of them.
 peak_mb is the largest resident set of the process.
 
 --sweep measures lengths of 1,024 to 16,384, each in a process of its own, and fits the exponents of time and memory over the last three.`,
@@ -97,6 +108,13 @@ func variantNames() string {
 	return strings.Join(names, ", ")
 }
 
+// decoder is the decoder of the comparison with an attention.
+func (f *benchFlags) decoder(entry string) []byte {
+	return fmt.Appendf(nil, `{"model_type":"decoder","task":"causal_lm","vocab_size":%d,"hidden_size":256,"intermediate_size":1024,
+		"num_hidden_layers":4,"num_attention_heads":4,"max_position_embeddings":%d,"position_embedding_type":"sinusoidal","hidden_act":"gelu",
+		"layer_norm_eps":1e-5,"tie_word_embeddings":false,"attention":[%s]}`, f.vocab, f.length, entry)
+}
+
 // job is the model and training of the comparison.
 func (f *benchFlags) job() (train.Job, error) {
 	for _, n := range []struct {
@@ -107,19 +125,19 @@ func (f *benchFlags) job() (train.Job, error) {
 			return train.Job{}, usagef("--%s is %d: give at least %d", n.name, n.value, n.min)
 		}
 	}
-	i := slices.IndexFunc(variants, func(v struct {
-		name, peer string
-		entry      func(w int) string
-	}) bool {
-		return v.name == f.variant || v.peer == f.variant
-	})
-	if i < 0 {
+	i := 0
+	for i < len(variants) && variants[i].name != f.variant && variants[i].peer != f.variant {
+		i++
+	}
+	if i == len(variants) {
 		return train.Job{}, usagef("--variant is %q: give %s", f.variant, variantNames())
 	}
 	j := train.DefaultJob()
-	j.Model = fmt.Appendf(nil, `{"model_type":"decoder","task":"causal_lm","vocab_size":%d,"hidden_size":256,"intermediate_size":1024,
-		"num_hidden_layers":4,"num_attention_heads":4,"max_position_embeddings":%d,"position_embedding_type":"sinusoidal","hidden_act":"gelu",
-		"layer_norm_eps":1e-5,"tie_word_embeddings":false,"attention":[%s]}`, f.vocab, f.length, variants[i].entry(f.window))
+	if v := variants[i]; v.model != nil {
+		j.Model = []byte(v.model(f))
+	} else {
+		j.Model = f.decoder(v.entry(f.window))
+	}
 	j.Train = train.DefaultConfig()
 	j.Train.SequenceLength, j.Train.LR, j.Train.Schedule, j.Train.WarmupSteps, j.Train.GradClip, j.Train.AdamBeta2 = f.length, 1e-4, "constant", 0, 0, 0.999
 	if err := config.Set(&j, f.sets...); err != nil {
