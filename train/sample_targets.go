@@ -12,66 +12,61 @@ import (
 )
 
 // Written is what an encoder-decoder wrote for an example, beside what belongs to it.
-type Written struct {
-	Source, Wanted string
-	Text           string
-	Exact          bool // token by token, and it ended in time
+type Written struct{ Source, Text, Wanted string }
+
+// TextScore is how well texts were written.
+type TextScore struct {
+	Texts int
+	ChrF  float64 // chrF2 of all of them, 0 to 100
+	Copy  float64 // what the sources would get in their place
 }
 
 // WriteTargets lets an encoder-decoder write the targets of the first windows of pairs, at most limit of them, with the end tokens of the
 // model and as many tokens as the batches have room for; Decoding says the rest. each, if not nil, is told of every text.
-// It returns how many were written, how many of them are exact, and the chrF2 of all.
 //
 // Cost: the encoder once and a step of the decoder for each token that is written.
 // Errors: those of ctx and of the model; windows that are no pairs.
-func WriteTargets(ctx context.Context, m models.Seq2Seq, params *layers.Params, w *data.Windows, shape data.Shape, tok data.Tokenizer, limit int, d Decoding, each func(Written)) (n, exact int, chrf float64, err error) {
+func WriteTargets(ctx context.Context, m models.Seq2Seq, params *layers.Params, w *data.Windows, shape data.Shape, tok data.Tokenizer, limit int, d Decoding, each func(Written)) (TextScore, error) {
+	var score TextScore
 	if shape.Targets == 0 {
-		return 0, 0, 0, fmt.Errorf("the data have no targets to write: give pairs")
+		return score, fmt.Errorf("the data have no targets to write: give pairs")
 	}
-	b := shape.NewBatch(1, w.T())
-	d.EOS, d.MaxNewTokens = m.Special().End, shape.Targets
-	s, err := models.NewSeq2SeqSession(m, params, d.MaxNewTokens)
+	s, err := models.NewSeq2SeqSession(m, params, shape.Targets)
 	if err != nil {
-		return 0, 0, 0, err
+		return score, err
 	}
-	d.MaxNewTokens = min(d.MaxNewTokens, s.Limit())
-	var f metrics.ChrF
-	for ; n < min(limit, w.Len()); n++ {
-		w.Fill(n, b)
-		if err := s.Read(b.IDs[:b.Lens[0]]); err != nil {
-			return n, exact, f.Score(), err
+	d.EOS, d.MaxNewTokens = m.Special().End, min(shape.Targets, s.Limit())
+	b := shape.NewBatch(1, w.T())
+	var written, copied metrics.ChrF
+	for i := range min(limit, w.Len()) {
+		w.Fill(i, b)
+		source := b.IDs[:b.Lens[0]]
+		if err := s.Read(source); err != nil {
+			return score, err
 		}
 		logits, err := s.Step(b.TargetIDs[0])
 		if err != nil {
-			return n, exact, f.Score(), err
+			return score, err
 		}
 		text, err := Write(ctx, s, logits, d, nil)
 		if err != nil {
-			return n, exact, f.Score(), err
+			return score, err
 		}
-		wanted, ended := wantedOf(b.TargetTargets, d.EOS)
-		t := Written{Source: tok.Decode(b.IDs[:b.Lens[0]]), Wanted: tok.Decode(wanted), Text: tok.Decode(text.IDs)}
-		t.Exact = slices.Equal(text.IDs, wanted) && text.Ended == ended
-		if t.Exact {
-			exact++
-		}
-		f.Add(t.Text, t.Wanted)
+		t := Written{Source: tok.Decode(source), Text: tok.Decode(text.IDs), Wanted: tok.Decode(wanted(b.TargetTargets))}
+		written.Add(t.Text, t.Wanted)
+		copied.Add(t.Source, t.Wanted)
+		score = TextScore{i + 1, written.Score(), copied.Score()}
 		if each != nil {
 			each(t)
 		}
 	}
-	return n, exact, f.Score(), nil
+	return score, nil
 }
 
-// wantedOf is the target of an example without its end token, and whether it has one.
-func wantedOf(targets, end []int32) (ids []int32, ended bool) {
-	for i, id := range targets {
-		if id < 0 {
-			return targets[:i], false
-		}
-		if slices.Contains(end, id) {
-			return targets[:i], true
-		}
+// wanted is the target of an example; decoders of tokens leave its end token out.
+func wanted(targets []int32) []int32 {
+	if i := slices.IndexFunc(targets, func(id int32) bool { return id < 0 }); i >= 0 {
+		return targets[:i]
 	}
-	return targets, false
+	return targets
 }

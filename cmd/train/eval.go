@@ -21,8 +21,9 @@ import (
 
 func evalCommand(a *app) *cobra.Command {
 	var (
-		spec string
-		sets []string
+		spec  string
+		texts int
+		sets  []string
 	)
 	c := &cobra.Command{
 		Use:   "eval MODEL",
@@ -31,7 +32,10 @@ func evalCommand(a *app) *cobra.Command {
 at least half a window before it. Without --data that is the test part of the data the model was trained on.
 
 MODEL is a model folder, a run (its best checkpoint) or a checkpoint. --data is a file, folder or .jsonl, all of it, or
-train, val or test for a part of the model's own data, or task:NAME for the test part of a synthetic task (whose windows are its examples).`,
+train, val or test for a part of the model's own data, or task:NAME for the test part of a synthetic task (whose windows are its examples).
+
+An encoder-decoder also writes the targets of the first --texts pairs, always the likeliest token: chrf is how near they are (chrF2, 0 to
+100), chrf_copy what the sources would get in their place.`,
 		Example: examples(
 			"eval runs/default", "on the test part",
 			"eval runs/default --data val", "on the validation part",
@@ -41,8 +45,9 @@ train, val or test for a part of the model's own data, or task:NAME for the test
 		Args: exactly(1, "a model: a model folder, a run or a checkpoint"),
 	}
 	c.Flags().StringVar(&spec, "data", "test", "a path, task:NAME, or train, val or test of the model's own data")
+	c.Flags().IntVar(&texts, "texts", 50, "targets that an encoder-decoder writes (0: none)")
 	addSet(c, &sets)
-	return command(c, func(ctx context.Context, args []string) error { return a.eval(ctx, args[0], spec, sets) })
+	return command(c, func(ctx context.Context, args []string) error { return a.eval(ctx, args[0], spec, texts, sets) })
 }
 
 // evalDone is the last line.
@@ -60,6 +65,9 @@ type evalDone struct {
 	MSE         *float64              `json:"mse,omitempty"`            // of regression, of one number
 	Exact       *float64              `json:"exact_match,omitempty"`    // of a task, answers and pairs: examples with everything right
 	Depth       []train.DepthScore    `json:"by_depth,omitempty"`       // of a task that hides something
+	ChrF        *float64              `json:"chrf,omitempty"`           // of an encoder-decoder: chrF2 of what it writes, 0 to 100
+	ChrFCopy    *float64              `json:"chrf_copy,omitempty"`      // what its sources would get
+	Texts       int                   `json:"texts,omitempty"`          // how many texts that is of
 }
 
 // newEvalDone puts a score into JSON.
@@ -90,7 +98,10 @@ func scoreText(s train.Score) string {
 	return text + fmt.Sprintf(", perplexity %.3f, accuracy %s", s.Perplexity(), percent(s.Accuracy()))
 }
 
-func (a *app) eval(ctx context.Context, path, spec string, sets []string) error {
+func (a *app) eval(ctx context.Context, path, spec string, texts int, sets []string) error {
+	if texts < 0 {
+		return usagef("--texts is %d: give at least 0", texts)
+	}
 	l, err := a.load(path, sets)
 	if err != nil {
 		return err
@@ -108,6 +119,13 @@ func (a *app) eval(ctx context.Context, path, spec string, sets []string) error 
 		return err
 	}
 	done := newEvalDone(part.Name, l.dir, s, part.Length() > 0)
+	written, err := a.targets(ctx, l, part, texts)
+	if err != nil {
+		return err
+	}
+	if written.Texts > 0 {
+		done.ChrF, done.ChrFCopy, done.Texts = &written.ChrF, &written.Copy, written.Texts
+	}
 	a.out.event(done)
 	a.out.text("%s, %s part of %s: %d %s\n", l.dir, part.Name, l.dataName(spec), s.Tokens, s.Unit())
 	a.out.text("%s\n", scoreText(s))
@@ -117,10 +135,34 @@ func (a *app) eval(ctx context.Context, path, spec string, sets []string) error 
 	if done.Exact != nil {
 		a.out.text("exact match %s of %d examples\n", percent(*done.Exact), s.Examples)
 	}
+	if done.ChrF != nil {
+		a.out.text("chrF2 %.2f of %d texts that it wrote, %.2f of their sources\n", *done.ChrF, done.Texts, *done.ChrFCopy)
+	}
 	for _, d := range s.Depth {
 		a.out.text("  at %3.0f to %3.0f %% of the length: accuracy %s, exact match %s (%d examples)\n", 100*d.From, 100*d.To, percent(d.Accuracy), percent(d.Exact), d.Examples)
 	}
 	return nil
+}
+
+// targets lets an encoder-decoder write targets of a part.
+func (a *app) targets(ctx context.Context, l *loaded, part *data.Part, texts int) (train.TextScore, error) {
+	m, ok := l.model.(models.Seq2Seq)
+	if !ok || texts == 0 {
+		return train.TextScore{}, nil
+	}
+	tok, err := l.tokenizer()
+	if err != nil {
+		return train.TextScore{}, err
+	}
+	t := l.job.Train.SequenceLength
+	w := train.Windows(m.Task(), part, t)
+	n := 0
+	p := a.out.startProgress("text", 0, min(texts, w.Len()))
+	defer a.out.endProgress()
+	return train.WriteTargets(ctx, m, l.params, w, part.Shape(t), tok, texts, train.Decoding{}, func(train.Written) {
+		n++
+		p.update(n, "")
+	})
 }
 
 // loaded is a model with its weights and the job that made it, as far as that is known.
