@@ -9,6 +9,7 @@ import (
 
 	"github.com/euryale-ml/euryale/data"
 	"github.com/euryale-ml/euryale/internal/config"
+	"github.com/euryale-ml/euryale/layers"
 	"github.com/euryale-ml/euryale/models"
 )
 
@@ -112,6 +113,34 @@ func (c Config) checkStages(m models.Model) error {
 		}
 		if p := changed.Dims().Positions; p > 0 && s.SequenceLength > p {
 			faults = append(faults, &config.FieldError{Path: at + "sequence_length", Value: s.SequenceLength, Want: fmt.Sprintf("want at most the positions of the model (%d)", p)})
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// sameWeights refuses stages whose model has other weights than the job's.
+func (c Config) sameWeights(m models.Model, params *layers.Params) error {
+	var faults []error
+	for i, s := range c.Stages {
+		if len(s.Model) == 0 {
+			continue
+		}
+		changed, err := stageModel(m, s.Model)
+		if err != nil {
+			return err
+		}
+		its, err := models.NewParams(changed, params.Dtype(), 0)
+		if err != nil {
+			return err
+		}
+		same := its.Len() == params.Len()
+		for _, p := range its.All() {
+			q, ok := params.Get(p.Name)
+			same = same && ok && slices.Equal(p.Value.Shape(), q.Value.Shape())
+		}
+		if !same {
+			faults = append(faults, &config.FieldError{Path: fmt.Sprintf("train.stages[%d].model", i), Value: s.Model,
+				Want: "want only keys on which no weight depends, such as attention"})
 		}
 	}
 	return errors.Join(faults...)
@@ -221,7 +250,7 @@ func (t *Trainer) build(p phase, m models.Model, part *data.Part, first int) (er
 	if t.graph == nil {
 		t.Adam = NewAdamW(p.graph.Params)
 	} else if t.Params.Len() != weights || !slices.Equal(p.graph.Params, t.Adam.params) {
-		return fmt.Errorf("train.stages[%d].model: the stage has other weights than the model; change only what has none, such as patterns of attention", p.stage)
+		return fmt.Errorf("train.stages[%d].model: the stage has other weights than the model", p.stage)
 	}
 	if t.graph != nil {
 		if err := t.graph.Program.Close(); err != nil {

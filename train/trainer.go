@@ -42,6 +42,9 @@ func NewTrainer(m models.Model, params *layers.Params, part *data.Part, c Config
 	if _, err := part.Sampler(c.SequenceLength, c.Seed); err != nil {
 		return nil, err
 	}
+	if err := c.sameWeights(m, params); err != nil {
+		return nil, err
+	}
 	t := &Trainer{Model: m, Params: params, Config: c, Adam: NewAdamW(nil), part: part}
 	if k := c.Curriculum; k != nil {
 		t.grown = &progressed{Length: k.Start}
