@@ -166,10 +166,12 @@ func (l *loaded) batch(input string) (golden.Batch, error) {
 	if err != nil {
 		return golden.Batch{}, err
 	}
-	if l.job.Data.Task != "" && tok.Name() != "bytes" {
+	if tok.Name() == "task" {
 		return golden.Batch{}, usagef("%s: the model was trained on task:%s, which has its own tokens: give token ids, a .safetensors file with in/input_ids", input, l.job.Data.Task)
 	}
-	part, err := data.LoadWhole(data.Config{Path: input, Tokenizer: tok.Name(), TextField: l.job.Data.TextField})
+	text := l.job.Data
+	text.Path, text.Task, text.Objective = input, "", ""
+	part, err := data.LoadWhole(text)
 	if err != nil {
 		return golden.Batch{}, err
 	}
