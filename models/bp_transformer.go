@@ -109,7 +109,7 @@ func NewBPTransformer(c BPTransformerConfig) (Model, error) {
 		names: names{tokens: "bp_transformer.embeddings.tokens", positions: "bp_transformer.embeddings.positions", embedNorm: "bp_transformer.embeddings.norm",
 			layer: "bp_transformer.layers.", norm1: "attention.norm", attn: "attention", q: "attention.query", k: "attention.key", v: "attention.value",
 			out: "attention.out", norm2: "mlp.norm", up: "mlp.up", down: "mlp.down", head: "lm_head"},
-		act: act, eps: c.LayerNormEps, post: true, tree: true, noQKV: true, noOut: true, untied: !c.TieWordEmbeddings,
+		act: act, eps: c.LayerNormEps, post: true, tree: true, noQKV: true, noOut: true, untied: !c.TieWordEmbeddings, biased: true,
 		init: layers.XavierUniform(), tables: layers.Normal(0.02), position: c.PositionEmbeddingType, embedNorm: "after",
 		embedDropout: c.HiddenDropoutProb, residDropout: c.HiddenDropoutProb,
 	}}
@@ -148,12 +148,7 @@ func (m *BPTransformer) Forward(b *layers.Builder, in Inputs, layersPerBlock int
 	out := Outputs{Hidden: hidden, More: map[string]*Node{"nodes": nodes}}
 	switch m.cfg.Task {
 	case "causal_lm":
-		c := layers.LinearConfig{Out: m.Vocab, Init: m.tables}
-		if !m.untied {
-			c.Weight = m.table(b)
-			c.Bias = b.Scope(m.names.head).Param("bias", layers.Zeros(), m.Vocab)
-		}
-		out.Logits = layers.Linear(b.Scope(m.names.head), x, c)
+		out.Logits = m.languageHead(b, x)
 		return out
 	case "sequence_classification":
 		x = attention.TreeRoot(b, nodes, counts)

@@ -28,12 +28,12 @@ type head struct {
 // languageHead gives the logits [B,T,V] of each next token.
 func (s *stack) languageHead(b *layers.Builder, x *Node) *Node {
 	if s.untied {
-		return layers.Linear(b.Scope(s.names.head), x, layers.LinearConfig{Out: s.Vocab, NoBias: true, Init: s.initial()})
+		return layers.Linear(b.Scope(s.names.head), x, layers.LinearConfig{Out: s.Vocab, NoBias: !s.biased, Init: s.initial()})
 	}
 	if b.Err() != nil {
 		return nil
 	}
-	return layers.Linear(b.Scope(s.names.head), x, layers.LinearConfig{Weight: s.table(b), NoBias: true})
+	return layers.Linear(b.Scope(s.names.head), x, layers.LinearConfig{Weight: s.table(b), NoBias: !s.biased})
 }
 
 // withHead is a stack and its head: the outputs of an encoder.

@@ -15,8 +15,9 @@ type run[F kernels.Float] struct {
 	memory *memoryOf[F] // of an encoder-decoder
 
 	limit, length, candidates int
+	rows                      int // of the step: one a candidate, and behind them one for each span that the token completes and candidate
 
-	x, x2, h, sum, o, q, k, v, u, gate, logits []F // one row a candidate
+	x, x2, h, sum, o, q, k, v, u, gate, logits []F
 	position                                   []int32
 }
 
@@ -27,6 +28,8 @@ func (s *stack) uncached() string {
 		return "it has a topology of its own"
 	case s.external > 0 || s.vectors > 0 || s.counted:
 		return "it reads more than tokens in their order"
+	case s.tree:
+		return ""
 	}
 	for l, m := range s.mixers {
 		if c, ok := m.(attention.Cached); !ok || !c.Cached() {
@@ -45,6 +48,19 @@ func newRun[F kernels.Float](s *stack, params *layers.Params, limit int) (*run[F
 		return nil, w.err
 	}
 	for l := range r.layers {
+		if s.tree {
+			bp := s.mixers[l].(attention.BP) // nothing else has spans
+			labels := w.get(fmt.Sprint(s.names.layer, l, ".", s.attn(), ".labels.weight"), bp.Labels().Count(), s.headSize())
+			if w.err != nil {
+				return nil, w.err
+			}
+			c, err := attention.NewTreeCache(bp, s.Heads, s.headSize(), s.headSize(), limit, labels, s.scale(l))
+			if err != nil {
+				return nil, err
+			}
+			r.layers[l].cache = c
+			continue
+		}
 		p, err := attention.Stored(s.mixers[l], params, fmt.Sprint(s.names.layer, l, ".", s.attn()))
 		if err != nil {
 			return nil, err
@@ -87,14 +103,19 @@ func (r *run[F]) step(ids []int32) ([]F, error) {
 	if err := checkStep(r, ids, r.Vocab); err != nil {
 		return nil, err
 	}
-	n, c, i := len(ids), r.Hidden, r.inner()
+	c, i := r.Hidden, r.inner()
+	r.rows = len(ids)
+	if r.tree {
+		r.rows += len(ids) * attention.SpansAfter(r.length)
+	}
+	n := r.rows
 	for _, b := range []*[]F{&r.x, &r.x2, &r.h, &r.sum} {
 		*b = room(*b, n*c)
 	}
 	for _, b := range []*[]F{&r.o, &r.q, &r.k, &r.v} {
 		*b = room(*b, n*i)
 	}
-	r.u, r.gate, r.logits = room(r.u, n*r.Inner), room(r.gate, n*r.Inner), room(r.logits, n*r.Vocab)
+	r.u, r.gate, r.logits = room(r.u, n*r.Inner), room(r.gate, n*r.Inner), room(r.logits, len(ids)*r.Vocab)
 	r.position = r.position[:0]
 	for range n {
 		r.position = append(r.position, int32(r.length))
@@ -119,7 +140,7 @@ func (r *run[F]) step(ids []int32) ([]F, error) {
 	if r.headScale != 0 {
 		kernels.Scale(F(r.headScale), r.x, r.x)
 	}
-	r.head.apply(n, r.x, r.logits, kernels.None, false)
+	r.head.apply(len(ids), r.x, r.logits, kernels.None, false)
 	r.length++
 	return r.logits, nil
 }
@@ -141,8 +162,12 @@ func (r *run[F]) embed(ids []int32) {
 		}
 	}
 	if r.embedNorm != "" {
+		all := r.rows
+		r.rows = len(ids)
 		r.settle(r.embedded)
+		r.rows = all
 	}
+	clear(r.x[len(ids)*c:]) // spans
 }
 
 // layer is stack.layer, or two steps of stack.reversible: y1 = x1 + F(x2), y2 = x2 + G(y1).
@@ -174,7 +199,7 @@ func (r *run[F]) layer(w *layerWeights[F], l int) error {
 
 // attend adds the self-attention of from to to, or writes it there.
 func (r *run[F]) attend(w *layerWeights[F], from, to []F, add bool) error {
-	n := r.candidates
+	n := r.rows
 	h := r.before(w.norm1, from)
 	w.q.apply(n, h, r.q, kernels.None, false)
 	w.k.apply(n, h, r.k, kernels.None, false)
@@ -192,15 +217,15 @@ func (r *run[F]) attend(w *layerWeights[F], from, to []F, add bool) error {
 
 // attendMemory adds the attention of from on the memory to to.
 func (r *run[F]) attendMemory(w *layerWeights[F], l int, from, to []F) {
-	n := r.candidates
-	w.crossQ.apply(n, r.before(w.normCross, from), r.q, kernels.None, false)
-	r.memory.layers[l].Attend(r.length, n, r.q, r.o)
-	w.crossOut.apply(n, r.o, to, kernels.None, true)
+	w.crossQ.apply(r.candidates, r.before(w.normCross, from), r.q, kernels.None, false)
+	r.memory.layers[l].Attend(r.length, r.candidates, r.q, r.o)
+	clear(r.o[r.candidates*r.inner():]) // spans read nothing
+	w.crossOut.apply(r.rows, r.o, to, kernels.None, true)
 }
 
 // feed adds the feed-forward part of from to to.
 func (r *run[F]) feed(w *layerWeights[F], from, to []F) {
-	n := r.candidates
+	n := r.rows
 	h := r.before(w.norm2, from)
 	w.up.apply(n, h, r.u, r.act, false)
 	if w.gate.w != nil {
@@ -236,10 +261,10 @@ func (r *run[F]) settle(w normWeights[F]) {
 
 func (r *run[F]) normalise(w normWeights[F], x, y []F) {
 	if r.rms {
-		kernels.RMSNorm(r.candidates, r.Hidden, x, w.weight, y, F(r.eps))
+		kernels.RMSNorm(r.rows, r.Hidden, x, w.weight, y, F(r.eps))
 		return
 	}
-	kernels.LayerNorm(r.candidates, r.Hidden, x, w.weight, w.bias, y, F(r.eps))
+	kernels.LayerNorm(r.rows, r.Hidden, x, w.weight, w.bias, y, F(r.eps))
 }
 
 // room is a slice of n elements, b itself if it is large enough.

@@ -7,7 +7,6 @@ import (
 	"github.com/euryale-ml/euryale/internal/engine"
 	"github.com/euryale-ml/euryale/internal/kernels"
 	"github.com/euryale-ml/euryale/layers"
-	"github.com/euryale-ml/euryale/layers/attention"
 )
 
 // weights are those of a stack, as they lie in memory.
@@ -28,7 +27,16 @@ type layerWeights[F kernels.Float] struct {
 	q, k, v, out                     matrix[F]
 	crossQ, crossK, crossV, crossOut matrix[F]
 	up, gate, down                   matrix[F]
-	cache                            *attention.Cache[F]
+	cache                            cache[F]
+}
+
+// cache is the self-attention of a layer, token by token.
+type cache[F kernels.Float] interface {
+	// Attend adds the rows of the next token and writes what they read to o.
+	Attend(q, k, v, o []F) error
+	Select(parents []int)
+	Bytes() int
+	Reset()
 }
 
 // matrix is a linear map: y = x W + b. Rows of w are ld apart.
@@ -97,6 +105,9 @@ func (w *reader[F]) all(limit int) weights[F] {
 	all.head = matrix[F]{w: all.vocabulary, in: s.Hidden, out: s.Vocab, ld: s.Hidden}
 	if s.untied {
 		all.head.w = w.get(s.names.head+".weight", s.Vocab, s.Hidden)
+	}
+	if s.biased {
+		all.head.bias = w.get(s.names.head+".bias", s.Vocab)
 	}
 	for l := range s.Layers {
 		all.layers = append(all.layers, w.layer(fmt.Sprint(s.names.layer, l, ".")))

@@ -35,6 +35,7 @@ type stack struct {
 	noOut   bool        // no bias in the output map of attention
 	noFeed  bool        // no bias in the feed-forward maps
 	untied  bool        // the language model's head is a weight of its own instead of the token table
+	biased  bool        // it has a bias
 
 	// Embeddings.
 	vectors    int     // width of what is read in place of ids, which is mapped to C; 0: ids
