@@ -136,6 +136,7 @@ func open(dir string, j Job, o Options) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
+	j.Data.Classes = corpus.Classes // their numbers stay, whatever the model is evaluated on
 	if _, err := corpus.Train.Sampler(j.Train.SequenceLength, j.Train.Seed); err != nil { // too short; before anything is written
 		return nil, err
 	}
