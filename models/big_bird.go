@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/euryale-ml/euryale/internal/config"
+	"github.com/euryale-ml/euryale/layers"
 	"github.com/euryale-ml/euryale/layers/attention"
 )
 
@@ -16,6 +17,7 @@ type BigBirdConfig struct {
 	NumRandomBlocks   int    `json:"num_random_blocks"`  // of a block of queries
 	UseBias           bool   `json:"use_bias"`           // in the query, key and value maps
 	RescaleEmbeddings bool   `json:"rescale_embeddings"` // vectors of tokens times the square root of hidden_size
+	SepTokenID        int    `json:"sep_token_id"`       // what ends a question
 }
 
 // BigBird is BERT whose queries read a window of three blocks of tokens, the first and the last block, and blocks drawn at random. The
@@ -35,7 +37,7 @@ type BigBird struct {
 var _ Model = (*BigBird)(nil)
 
 func newBigBird(raw []byte) (Model, error) {
-	c := BigBirdConfig{BertConfig: bertDefaults("big_bird"), AttentionType: "block_sparse", BlockSize: 64, NumRandomBlocks: 3, UseBias: true}
+	c := BigBirdConfig{BertConfig: bertDefaults("big_bird"), AttentionType: "block_sparse", BlockSize: 64, NumRandomBlocks: 3, UseBias: true, SepTokenID: 66}
 	c.VocabSize, c.HiddenAct, c.MaxPositionEmbeddings = 50358, "gelu_new", 4096
 	rest, read := decodeHF(raw, &c)
 	if config.IsSyntax(read) {
@@ -65,7 +67,7 @@ func newBigBird(raw []byte) (Model, error) {
 }
 
 // bigBirdMixers are the attention of each of so many layers, as Hugging Face's keys say it.
-func bigBirdMixers(p *problems, kind string, size, count, layers, heads, positions int) []attention.Mixer {
+func bigBirdMixers(p *problems, kind string, size, count, depth, heads, positions int) []attention.Mixer {
 	p.oneOf("attention_type", kind, "block_sparse", "original_full")
 	p.size("block_size", size, maxSize)
 	p.want(count >= 0 && count <= maxSize, "num_random_blocks", count, fmt.Sprintf("0 to %d", maxSize))
@@ -76,7 +78,7 @@ func bigBirdMixers(p *problems, kind string, size, count, layers, heads, positio
 	if kind == "block_sparse" {
 		entry = attention.EntryOf(attention.NewBigBird(size, count, 0, 0))
 	}
-	all := make([]attention.Mixer, layers)
+	all := make([]attention.Mixer, depth)
 	for l := range all {
 		var err error
 		if all[l], err = entry.Mixer(attention.Layer{Index: l, Heads: heads, Positions: positions}); err != nil {
@@ -84,6 +86,14 @@ func bigBirdMixers(p *problems, kind string, size, count, layers, heads, positio
 		}
 	}
 	return all
+}
+
+// Forward adds the network to the graph.
+func (m *BigBird) Forward(b *layers.Builder, in Inputs, layersPerBlock int) Outputs {
+	if m.head.task == "question_answering" {
+		return m.answer(b, in, layersPerBlock)
+	}
+	return m.withHead(b, in, m.head, layersPerBlock)
 }
 
 // Type is "big_bird".

@@ -82,6 +82,19 @@ func (p BigBird) planRows(nb int) [][]int32 {
 	return rows
 }
 
+// chooses reports whether any block of nb has something to draw.
+func (p BigBird) chooses(nb int) bool {
+	for i := range nb {
+		first, end := p.candidates(i, nb)
+		for j := first; j < end && p.Count > 0 && !p.whole(i, nb); j++ {
+			if j < i-1 || j > i+1 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // arrivals lists what block i can draw: first those of the shortest sequence that has it, by rank, then the others as they come.
 func (p BigBird) arrivals(i, first, end int) []int32 {
 	all := p.ranked(i, first, min(end, i))
@@ -104,7 +117,7 @@ type drawnTable struct {
 	values []int32
 }
 
-// newDrawn returns nil if there is nothing to store: no draws, several in one head, or no longest length.
+// newDrawn returns nil if there is nothing to store: no draws, or none to choose from, several in one head, or no longest length.
 func newDrawn(p Pattern, at Layer) Mixer {
 	if at.Positions < 1 {
 		return nil
@@ -113,7 +126,7 @@ func newDrawn(p Pattern, at Layer) Mixer {
 	for h := range at.Heads {
 		atoms := 0
 		rewrite(headOf(p, h), func(a Pattern) Pattern {
-			if b, ok := a.(BigBird); ok && b.Count > 0 && b.stored == nil {
+			if b, ok := a.(BigBird); ok && b.stored == nil && b.chooses(b.blocks(at.Positions)) {
 				atoms++
 			}
 			return a

@@ -43,8 +43,8 @@ func TestDecoderIsTheMachine(t *testing.T) {
 		head    int
 		steps   int
 	}{
-		{BusyBeaver, "00000000000", 5, 13},
-		{Counter, "____0_", 4, 47},
+		{BusyBeaver, "000000000", 4, 9},
+		{Counter, "____0_", 4, 31},
 		{Counter, "_1011_", 1, 11},
 	} {
 		d, err := NewDecoder(c.machine, len(c.tape), c.steps)
