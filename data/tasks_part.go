@@ -29,6 +29,8 @@ type example struct {
 	values              []float32 // [K]
 	more                map[string][]int32
 
+	reads, says []int32 // [U], what the decoder reads and has to say, see say
+
 	n     int // tokens that it uses; T before
 	tenth int // in which tenth of them the thing to be found lies; -1: in no particular one
 }
@@ -40,6 +42,19 @@ func (x *example) ask(class int32, place int) {
 	}
 	if len(x.globals) > 0 {
 		x.globals[0] = int32(place)
+	}
+}
+
+// say makes the target of an encoder-decoder: ids, and after them an end token if it is not negative.
+func (x *example) say(ids []int32, start, end int32) {
+	n := copy(x.says, ids)
+	if n < len(x.says) && end >= 0 {
+		x.says[n] = end
+		n++
+	}
+	if n > 0 {
+		x.reads[0] = start
+		copy(x.reads[1:n], x.says)
 	}
 }
 
@@ -88,6 +103,7 @@ func (c Config) loadTask() (*Corpus, error) {
 			_ = binary.Write(digest, binary.LittleEndian, b.Labels)
 			_ = binary.Write(digest, binary.LittleEndian, b.Vectors)
 			_ = binary.Write(digest, binary.LittleEndian, b.Values)
+			_ = binary.Write(digest, binary.LittleEndian, b.TargetTargets)
 		}
 	}
 	corpus.Digest = hex.EncodeToString(digest.Sum(nil))
@@ -131,7 +147,7 @@ func (e *examples) fill(b *Batch, r, i int, s *stream) {
 	t := e.task.length
 	x := &s.example
 	*x = example{ids: rowOf(b, b.IDs, r)[:t], targets: rowOf(b, b.Targets, r)[:t], globals: rowOf(b, b.Globals, r), labels: rowOf(b, b.Labels, r),
-		values: rowOf(b, b.Values, r), more: x.more, n: t, tenth: -1}
+		values: rowOf(b, b.Values, r), reads: rowOf(b, b.TargetIDs, r), says: rowOf(b, b.TargetTargets, r), more: x.more, n: t, tenth: -1}
 	if b.Types != nil {
 		x.types = rowOf(b, b.Types, r)[:t]
 	}
@@ -149,7 +165,12 @@ func (e *examples) fill(b *Batch, r, i int, s *stream) {
 	e.task.draw(s, e.part, x)
 	b.Lens[r] = int32(x.n)
 	b.Tenths[r] = int8(x.tenth)
-	for _, id := range x.targets {
+	targets := x.targets
+	if x.says != nil {
+		targets = x.says
+		b.TargetLens[r] = int32(CountScored(x.says))
+	}
+	for _, id := range targets {
 		if id >= 0 {
 			b.Bytes += float64(e.vocab.size(id))
 		}
