@@ -82,11 +82,13 @@ func (l *Layout) BackwardFlops(d, dv int) float64 {
 	return 2 * Tile * Tile * float64(len(l.Col)) * float64(3*d+2*dv)
 }
 
-// Costs estimates the time of a forward and a backward pass over one head, in pairs of a list: by tiles, and by lists (Edges) of
-// the same pairs. Measured with 64 channels: a query of a list costs as much as 8 pairs, a tile what the visible strips of it
-// cost and something for itself.
+// Costs estimates the time of a forward and a backward pass over one head, by tiles and by lists (Edges) of the same pairs, in
+// units of about 50 ns at 64 channels: what was measured for bands, trees and random graphs, to a third.
 func (l *Layout) Costs() (tiles, lists float64) {
-	const perQuery, perTile, perArea, perQueryTile = 8, 90, 400, 150
+	const (
+		perQueryTile, perTile, perArea = 150, 130, 280 // area: strips of 16 queries and the range of keys they read
+		perQuery, perPair              = 5, 0.65
+	)
 	area := 0
 	for _, id := range l.Mask {
 		if id < 0 {
@@ -98,7 +100,7 @@ func (l *Layout) Costs() (tiles, lists float64) {
 		}
 	}
 	tiles = perQueryTile*float64(tilesOf(l.NQ)) + perTile*float64(len(l.Col)) + perArea*float64(area)/(Tile*Tile)
-	return tiles, perQuery*float64(l.NQ) + float64(l.pairs)
+	return tiles, perQuery*float64(l.NQ) + perPair*float64(l.pairs)
 }
 
 // Bytes returns the memory the layout takes.

@@ -46,6 +46,8 @@ type Config struct {
 	Structure Structure
 	// StructureInputs, int32 [B,·], are what it depends on.
 	StructureInputs Nodes
+
+	route route // of tests
 }
 
 // Structure makes the pattern of an example, in as many queries and keys as the layer has, from the rows of Config.StructureInputs that
@@ -122,9 +124,11 @@ func add(b *layers.Builder, c Config, in ...*Node) (o, lse *Node) {
 	if op.scale == 0 {
 		op.scale = 1 / math.Sqrt(float64(op.d))
 	}
-	err := op.compile()
-	if err == nil && op.labels != nil && op.structure == nil {
+	if op.labels != nil && op.structure == nil {
 		op.labelText = op.labels.String()
+	}
+	err := op.compile(c.route)
+	if err == nil && op.labels != nil && op.structure == nil && op.edges == nil {
 		op.labelled, err = compiled.labels(op.pattern, op.text, op.rq, op.rk, op.order != nil, op.labels, op.labelText)
 	}
 	if err != nil {
@@ -158,6 +162,8 @@ type attend struct {
 	rq, rk           int // rows and columns of the layouts
 	layouts          []*kernels.Layout
 	labelled         []*kernels.Labels
+	edges            []*kernels.Edges // in place of layouts and labelled
+	want             route
 	order            []int32 // row to token, where the pattern is compiled in another order; nil: as it is
 }
 
@@ -256,16 +262,34 @@ func (o *attend) rows(in []engine.Type, index, tokens int) (int, error) {
 const gatherTiles = 3
 
 // compile lays the pattern out. Dilated windows are plain bands in the order of residues; where that saves more tiles than
-// gathering costs, they are compiled in it.
-func (o *attend) compile() error {
+// gathering costs, they are compiled in it. Where tiles would be almost empty, pairs are listed.
+func (o *attend) compile(want route) error {
 	if err := CheckHeads(o.pattern, o.heads); err != nil {
 		return err
 	}
 	o.text = o.pattern.String()
 	var err error
 	o.layouts, err = compiled.get(o.pattern, o.text, o.rq, o.rk, false)
-	if err != nil || o.indexQ >= 0 || o.indexK >= 0 || o.tq != o.tk || !permutable(o.pattern) {
+	if err != nil || o.indexQ >= 0 || o.indexK >= 0 || o.structure != nil {
 		return err
+	}
+	if want != byLists {
+		if err := o.permute(); err != nil || o.order != nil {
+			return err
+		}
+	}
+	o.want = want
+	r, err := compiled.route(o.pattern, o.text, o.rq, o.rk, want)
+	if err == nil && r == byLists {
+		o.edges, err = compiled.edges(o.pattern, o.text, o.rq, o.rk, o.labels, o.labelText)
+	}
+	return err
+}
+
+// permute takes the layouts in the order of residues where that pays.
+func (o *attend) permute() error {
+	if o.tq != o.tk || !permutable(o.pattern) {
+		return nil
 	}
 	bands, err := compiled.get(o.pattern, o.text, o.rq, o.rk, true)
 	if err != nil {
@@ -307,14 +331,18 @@ func (o *attend) Infer(in []engine.Type) (engine.Type, error) {
 }
 
 func (o *attend) Flops([]engine.Type, engine.Type) float64 {
-	return o.total(func(l *kernels.Layout) float64 { return l.ForwardFlops(o.d, o.dv) })
+	return o.total(func(l *kernels.Layout) float64 { return l.ForwardFlops(o.d, o.dv) }, o.d+o.dv)
 }
 
-// total adds something up over examples and heads.
-func (o *attend) total(of func(l *kernels.Layout) float64) float64 {
+// total adds up operations over examples and heads: those of a layout, or of lists with so many multiply-adds a pair.
+func (o *attend) total(of func(l *kernels.Layout) float64, perPair int) float64 {
 	var sum float64
 	for h := range o.heads {
-		sum += of(o.layouts[h%len(o.layouts)])
+		if l := o.layouts[h%len(o.layouts)]; o.edges != nil {
+			sum += 2 * float64(l.Pairs()) * float64(perPair)
+		} else {
+			sum += of(l)
+		}
 	}
 	return float64(o.b) * sum
 }
@@ -387,7 +415,7 @@ func (o attendGrad) Infer(in []engine.Type) (engine.Type, error) {
 }
 
 func (o attendGrad) Flops([]engine.Type, engine.Type) float64 {
-	return o.of.total(func(l *kernels.Layout) float64 { return l.BackwardFlops(o.of.d, o.of.dv) })
+	return o.of.total(func(l *kernels.Layout) float64 { return l.BackwardFlops(o.of.d, o.of.dv) }, 3*o.of.d+2*o.of.dv)
 }
 
 func (attendGrad) Diff(Nodes, *Node, *Node) (Nodes, error) {

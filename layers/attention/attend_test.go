@@ -88,8 +88,10 @@ func TestAttendAgainstDefinition(t *testing.T) {
 	for name, s := range scenes {
 		t.Run(name, func(t *testing.T) {
 			want := s.oracle(t)
-			want.equal(t, s.build(t, tensor.Float64).run(t), 1e-12, "float64")
-			want.equal(t, s.build(t, tensor.Float32).run(t), 1e-5, "float32")
+			for _, s.route = range []route{byTiles, byLists} {
+				want.equal(t, s.build(t, tensor.Float64).run(t), 1e-12, "float64")
+				want.equal(t, s.build(t, tensor.Float32).run(t), 1e-5, "float32")
+			}
 		})
 	}
 }
@@ -102,7 +104,10 @@ func TestAttendAnyPattern(t *testing.T) {
 		if rapid.Bool().Draw(t, "padded") {
 			s.lens = []int32{int32(s.tq), int32(rapid.IntRange(0, s.tq).Draw(t, "length"))}
 		}
-		s.oracle(t).equal(t, s.build(t, tensor.Float64).run(t), 1e-12, s.pattern)
+		want := s.oracle(t)
+		for _, s.route = range []route{byTiles, byLists} {
+			want.equal(t, s.build(t, tensor.Float64).run(t), 1e-12, s.pattern)
+		}
 	})
 }
 
@@ -226,8 +231,12 @@ func TestGradientsByFiniteDifferences(t *testing.T) {
 }
 
 func TestNoAllocation(t *testing.T) {
-	for _, name := range []string{"fused", "dilated by head, gathered", "from the end", "full", "labels from the end"} {
+	for _, name := range []string{"fused", "dilated by head, gathered", "from the end", "full", "labels from the end", "by lists"} {
 		s := scenes[name]
+		if name == "by lists" {
+			s = scenes["labels from the end"]
+			s.route = byLists
+		}
 		g := s.build(t, tensor.Float32)
 		ds, err := engine.VJP(Nodes{g.cost}, Nodes{engine.Fill(g.b.Graph(), engine.TypeOf(g.cost), 1)}, g.in, nil)
 		require.NoError(t, err)
@@ -313,6 +322,28 @@ func TestWhatIsGathered(t *testing.T) {
 		for _, n := range g.b.Graph().AllNodes() {
 			if op, ok := engine.OpOf(n).(*attend); ok {
 				require.Equal(t, strings.Contains(name, "gathered"), op.order != nil, name)
+			}
+		}
+	}
+}
+
+// Patterns of low degree without blocks are listed, others are not.
+func TestWhatIsListed(t *testing.T) {
+	for text, want := range map[string]bool{"random(8,3)": true, "bernoulli(1,99,3)": true, "bp-tree(2)": true, "causal(random(4,1) + global(0))": true,
+		"heads(random(3,1); random(5,2))": true, "full": false, "band(2,2)": false, "causal(band(255,0))": false, "blocks(16)": false,
+		"strided(32)": false, "random-blocks(64,3,5)": false, "band(64,64) + random(3,1)": false} {
+		s := scene{pattern: text, b: 1, tq: 1531, heads: 2, d: 8, fused: true}
+		g := s.build(t, tensor.Float32)
+		for _, n := range g.b.Graph().AllNodes() {
+			if op, ok := engine.OpOf(n).(*attend); ok {
+				require.Equal(t, want, op.edges != nil, text)
+				if want {
+					pairs := int64(0)
+					for h := range 2 {
+						pairs += op.pattern.NNZ(h%op.pattern.Heads(), 1531)
+					}
+					require.Equal(t, float64(2*pairs*16), op.Flops(nil, engine.Type{}), text)
+				}
 			}
 		}
 	}

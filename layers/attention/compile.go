@@ -35,6 +35,8 @@ type layoutKey struct {
 type layoutEntry struct {
 	layouts  []*kernels.Layout
 	labelled map[string][]*kernels.Labels // by String of the labels
+	lists    map[string][]*kernels.Edges  // likewise; "": without
+	costs    costs                        // of the layouts
 	used     uint64
 }
 
@@ -82,25 +84,42 @@ func (c *layoutCache) labels(p Pattern, text string, nq, nk int, permuted bool, 
 	return l, nil
 }
 
-// entry is called with mu held.
-func (c *layoutCache) entry(p Pattern, text string, nq, nk int, permuted bool) (*layoutEntry, error) {
-	key := layoutKey{text, nq, nk, permuted}
+// route chooses how a pattern is computed in the order of positions.
+func (c *layoutCache) route(p Pattern, text string, nq, nk int, want route) (route, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, err := c.entry(p, text, nq, nk, false)
+	if err != nil {
+		return byTiles, err
+	}
+	return e.costs.choose(want), nil
+}
+
+// edges returns the lists of a pattern with labels (nil: without), name being their String.
+func (c *layoutCache) edges(p Pattern, text string, nq, nk int, labels Labels, name string) ([]*kernels.Edges, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.find(layoutKey{text, nq, nk, false})
+	if l := e.lists[name]; l != nil {
+		return l, nil
+	}
+	l, err := compileLists(p, nq, nk, labels)
+	if err != nil {
+		return nil, err
+	}
+	if e.lists == nil {
+		e.lists = map[string][]*kernels.Edges{}
+	}
+	e.lists[name] = l
+	return l, nil
+}
+
+// find returns the entry of a key, a new and empty one if there is none. It is called with mu held.
+func (c *layoutCache) find(key layoutKey) *layoutEntry {
 	c.clock++
 	if e := c.entries[key]; e != nil {
 		e.used = c.clock
-		return e, nil
-	}
-	e := &layoutEntry{used: c.clock}
-	for h := range p.Heads() {
-		var order []int32
-		if permuted {
-			order = residueOrder(gapOf(p, h), nq)
-		}
-		l, err := compileHead(p, h, nq, nk, order)
-		if err != nil {
-			return nil, fmt.Errorf("pattern %s: %w", text, err)
-		}
-		e.layouts = append(e.layouts, l)
+		return e
 	}
 	if len(c.entries) >= maxLayouts {
 		var oldest layoutKey
@@ -112,7 +131,30 @@ func (c *layoutCache) entry(p Pattern, text string, nq, nk int, permuted bool) (
 		}
 		delete(c.entries, oldest)
 	}
+	e := &layoutEntry{used: c.clock}
 	c.entries[key] = e
+	return e
+}
+
+// entry returns an entry with its layouts. It is called with mu held.
+func (c *layoutCache) entry(p Pattern, text string, nq, nk int, permuted bool) (*layoutEntry, error) {
+	e := c.find(layoutKey{text, nq, nk, permuted})
+	if e.layouts != nil {
+		return e, nil
+	}
+	var layouts []*kernels.Layout
+	for h := range p.Heads() {
+		var order []int32
+		if permuted {
+			order = residueOrder(gapOf(p, h), nq)
+		}
+		l, err := compileHead(p, h, nq, nk, order)
+		if err != nil {
+			return nil, fmt.Errorf("pattern %s: %w", text, err)
+		}
+		layouts = append(layouts, l)
+	}
+	e.layouts, e.costs = layouts, costsOf(p, layouts)
 	return e, nil
 }
 

@@ -86,7 +86,10 @@ func split[F kernels.Float](o *attend, q, k, v []F) (rq, rk, rv kernels.Rows[F])
 func prepare[F kernels.Float](o *attend, c *call[F], packed []F, in []engine.Value) error {
 	a := &c.a
 	a.B, a.H, a.TQ, a.TK, a.D, a.DV = o.b, o.heads, o.rq, o.rk, o.d, o.dv
-	a.Scale, a.Layouts = F(o.scale), o.layouts
+	a.Scale = F(o.scale)
+	if a.Edges = o.edges; a.Edges == nil {
+		a.Layouts = o.layouts
+	}
 	if o.fused {
 		a.Q, a.K, a.V = split(o, engine.Floats[F](in[0]), nil, nil)
 	} else {
@@ -199,12 +202,6 @@ func example[F kernels.Float](o *attend, b int, whole *kernels.Attention[F], c *
 		a.TK = int(whole.LensK[b])
 	}
 	a.LensQ, a.LensK = nil, nil
-	for n := len(c.identity); n < max(o.tq, o.tk); n++ {
-		c.identity = append(c.identity, int32(n))
-	}
-	// Tokens that no row of the layout stands for are tokens without keys, so padding comes out as zeros.
-	a.IndexQ, a.TokensQ = c.identity[:a.TQ], o.tq
-	a.IndexK, a.TokensK = c.identity[:a.TK], o.tk
 	a.Q, a.K, a.V, a.O = at(whole.Q, b), at(whole.K, b), at(whole.V, b), at(whole.O, b)
 	a.LSE = whole.LSE[b*o.heads*o.tq:]
 	pattern, text, labels, labelText := o.pattern, o.text, o.labels, o.labelText
@@ -218,6 +215,25 @@ func example[F kernels.Float](o *attend, b int, whole *kernels.Attention[F], c *
 			labelText = labels.String()
 		}
 	}
+	if o.structure == nil {
+		// By its own length too: an example is computed in one way however much padding it carries.
+		r, err := compiled.route(pattern, text, a.TQ, a.TK, o.want)
+		if err != nil {
+			return err
+		}
+		if r == byLists { // which are of all tokens, and leave out those beyond
+			a.Edges, err = compiled.edges(pattern, text, a.TQ, a.TK, labels, labelText)
+			a.Layouts, a.Labels, a.IndexQ, a.IndexK, a.TQ, a.TK = nil, nil, nil, nil, o.tq, o.tk
+			return err
+		}
+	}
+	a.Edges = nil
+	for n := len(c.identity); n < max(o.tq, o.tk); n++ {
+		c.identity = append(c.identity, int32(n))
+	}
+	// Tokens that no row of the layout stands for are tokens without keys, so padding comes out as zeros.
+	a.IndexQ, a.TokensQ = c.identity[:a.TQ], o.tq
+	a.IndexK, a.TokensK = c.identity[:a.TK], o.tk
 	var err error
 	if a.Layouts, err = compiled.get(pattern, text, a.TQ, a.TK, false); err == nil && o.labels != nil {
 		a.Labels, err = compiled.labels(pattern, text, a.TQ, a.TK, false, labels, labelText)

@@ -25,6 +25,7 @@ type scene struct {
 	scale          float64
 	wantLSE        bool // lse is part of the cost
 
+	route      route
 	labels     Labels // of pairs
 	keys, bias []int  // shapes of their tables; nil: none
 
@@ -83,7 +84,7 @@ func (s scene) build(t require.TestingT, dtype tensor.Dtype) graph {
 	c := Config{Pattern: p, Heads: s.heads, Scale: s.scale, Cross: s.cross, Lens: ints("lens", s.lens, s.b), LensQ: ints("lens_q", s.lensQ, s.b),
 		IndexQ: ints("index_q", s.indexQ, s.indexShape...), IndexK: ints("index_k", s.indexK, s.indexShape...)}
 	g := graph{b: b}
-	c.Labels = s.labels
+	c.Labels, c.route = s.labels, s.route
 	if s.keys != nil {
 		c.LabelKeys = input("label keys", s.keys...)
 	}
