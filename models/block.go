@@ -55,6 +55,11 @@ func (s *stack) attend(b *layers.Builder, l int, x, residual *Node, in Inputs) *
 		read.Labels = s.relative
 		read.LabelBias = in.first.Scope(s.names.relative).Param("weight", s.ofTables(), s.relative.Count(), s.Heads)
 	}
+	if s.position == "rotary" {
+		read.Rotate = func(b *layers.Builder, x, positions *Node) *Node {
+			return layers.Rope(b, x, layers.RopeConfig{Heads: s.Heads, HeadSize: s.headSize(), Base: s.ropeBase, Positions: layers.PositionConfig{IDs: positions}})
+		}
+	}
 	var o *Node
 	if in.Attend != nil {
 		o = in.Attend(ab, l, read.Config(s.pattern(l)), qkv...)

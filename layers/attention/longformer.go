@@ -72,9 +72,12 @@ func (l Longformer) Mix(b *layers.Builder, in Stream) *Node {
 	}
 	if globals == nil {
 		if !l.ShareQKV {
-			l.projections(b, in, in.X) // so that the weights exist
+			l.projections(b, in, nil) // so that the weights exist
 		}
 		return Plain{l.window()}.Mix(b, in)
+	}
+	if in.Labels != nil {
+		return b.Failf("longformer: global tokens beside biases of relative positions are not supported; take learned or rotary positions")
 	}
 
 	// All rows, of the globals too: window ∪ G.
@@ -92,18 +95,26 @@ func (l Longformer) Mix(b *layers.Builder, in Stream) *Node {
 		q, k, v = in.Split(b)
 		q = layers.Gather(b, q, globals)
 	} else {
-		q, k, v = l.projections(b, in, layers.Gather(b, in.X, globals))
+		q, k, v = l.projections(b, in, globals)
 	}
 	count := b.Op(globalCount{}, globals)
 	o, _ = Attend(b, Config{Heads: in.Heads, Scale: in.Scale, Lens: in.Lens, Cross: true, LensQ: count}, q, k, v)
 	return layers.Add(b, b.Op(dropRows{}, local, globals), layers.Scatter(b, o, globals, t))
 }
 
-// projections are the queries of the globals and the keys and values that they read.
+// projections are the queries of the globals and the keys and values that they read; with globals nil the weights alone.
 func (l Longformer) projections(b *layers.Builder, in Stream, globals *Node) (q, k, v *Node) {
-	q = in.Linear(b.Scope("query_global"), globals)
+	x := in.X
+	if globals != nil {
+		x = layers.Gather(b, x, globals)
+	}
+	q = in.Linear(b.Scope("query_global"), x)
 	k = in.Linear(b.Scope("key_global"), in.X)
 	v = in.Linear(b.Scope("value_global"), in.X)
+	if in.Rotate != nil && globals != nil {
+		q = in.Rotate(b.Scope("query_global"), q, b.Op(globalPlaces{}, globals))
+		k = in.Rotate(b.Scope("key_global"), k, nil)
+	}
 	return q, k, v
 }
 

@@ -167,6 +167,20 @@ func (globalCount) Run(out engine.Value, in []engine.Value) error {
 
 func (globalCount) Diff(Nodes, *Node, *Node) (Nodes, error) { return Nodes{nil}, nil }
 
+// globalPlaces are the positions of the globals, 0 in place of none: int32 [B,G]. Input: what globalRows gives.
+type globalPlaces struct{}
+
+func (globalPlaces) Name() string                                { return "global_places" }
+func (globalPlaces) Infer(in []engine.Type) (engine.Type, error) { return in[0], nil }
+func (globalPlaces) Run(out engine.Value, in []engine.Value) error {
+	places := engine.Ints(out)
+	for k, p := range engine.Ints(in[0]) {
+		places[k] = max(p, 0)
+	}
+	return nil
+}
+func (globalPlaces) Diff(Nodes, *Node, *Node) (Nodes, error) { return Nodes{nil}, nil }
+
 // stripColumns says which token each column of fronted stands for: the globals, none up to front, then the tokens that are not
 // global, in the order of residues of gaps (none: of positions). Input: what globalRows gives. Result: int32 [B,front+T], or
 // [B,H,front+T] with gaps of each head.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -23,6 +24,8 @@ type longScene struct {
 	c, heads, d   int
 	fused         bool
 	lens, globals []int32 // globals are [B,G]
+	rotary        bool    // q and k are turned by position
+	copied        bool    // the global projections are those of all
 }
 
 var longScenes = map[string]longScene{
@@ -42,11 +45,12 @@ var longScenes = map[string]longScene{
 	"dilated by head": {of: Longformer{WindowLeft: 2, WindowRight: 2, Dilation: []int{1, 5, 80}}, b: 2, t: 67, c: 5, heads: 3, d: 3, fused: true, lens: []int32{67, 65},
 		globals: []int32{66, 1, 0, 66}},
 	"dilated, no globals": {of: Longformer{WindowLeft: 2, WindowRight: 2, Dilation: []int{2}}, b: 1, t: 13, c: 5, heads: 2, d: 3},
+	"rotary":              {of: Longformer{WindowLeft: 2, WindowRight: 2}, b: 2, t: 13, c: 7, heads: 3, d: 4, rotary: true, globals: []int32{5, 12, 0, -1}},
 	"one token":           {of: Longformer{WindowLeft: 2, WindowRight: 2}, b: 1, t: 1, c: 5, heads: 1, d: 3, globals: []int32{0}},
 }
 
 func init() {
-	for _, name := range []string{"first token", "dilated by head", "shared projections", "of the entry, from the end"} {
+	for _, name := range []string{"first token", "dilated by head", "shared projections", "of the entry, from the end", "rotary"} {
 		mixers["longformer, "+name] = func(t require.TestingT) (*Node, Nodes) {
 			g := longScenes[name].build(t, tensor.Float64)
 			return g.cost, g.in
@@ -67,8 +71,15 @@ func (s longScene) build(t require.TestingT, dtype tensor.Dtype) longGraph {
 	params := layers.NewParams(dtype)
 	b := layers.New(gorgonia.NewGraph(), params, layers.Options{})
 	x := b.Input("x", dtype, s.b, s.t, s.c)
-	linear := func(b *layers.Builder, x *Node) *Node { return layers.Linear(b, x, layers.LinearConfig{Out: s.heads * s.d}) }
+	linear := func(b *layers.Builder, x *Node) *Node {
+		return layers.Linear(b, x, layers.LinearConfig{Out: s.heads * s.d})
+	}
 	in := Stream{X: x, Heads: s.heads, Linear: linear}
+	if s.rotary {
+		in.Rotate = func(b *layers.Builder, x, positions *Node) *Node {
+			return layers.Rope(b, x, layers.RopeConfig{Heads: s.heads, HeadSize: s.d, Positions: layers.PositionConfig{IDs: positions}})
+		}
+	}
 	if s.lens != nil {
 		in.Lens = b.Input("lens", tensor.Int32, s.b)
 		copy(layers.InputValue(in.Lens).Int32s(), s.lens)
@@ -80,6 +91,11 @@ func (s longScene) build(t require.TestingT, dtype tensor.Dtype) longGraph {
 	for _, name := range projections[:3] {
 		in.QKV = append(in.QKV, linear(b.Scope(name), x))
 	}
+	for k := range in.QKV[:2] {
+		if s.rotary {
+			in.QKV[k] = in.Rotate(b, in.QKV[k], nil)
+		}
+	}
 	if s.fused {
 		in.QKV = []*Node{layers.Concat(b, 2, in.QKV...)}
 	}
@@ -89,7 +105,11 @@ func (s longScene) build(t require.TestingT, dtype tensor.Dtype) longGraph {
 	g.cost = layers.Sum(b, layers.Mul(b, g.o, weight))
 	_, g.in = b.Weights()
 	for _, n := range append(g.in, x, weight) {
-		fillFrom(layers.InputValue(n), n.Name())
+		name := n.Name()
+		if s.copied {
+			name = strings.Replace(name, "_global", "", 1)
+		}
+		fillFrom(layers.InputValue(n), name)
 	}
 	g.in = append(Nodes{x}, g.in...)
 	require.NoError(t, b.Err())
@@ -197,6 +217,9 @@ func (s longScene) oracle(changed string, at int, change float64) (o []float64, 
 
 func TestLongformerAgainstDefinition(t *testing.T) {
 	for name, s := range longScenes {
+		if s.rotary { // see TestLongformerCopiedProjections
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			want, _ := s.oracle("", 0, 0)
 			got, _, exact := s.build(t, tensor.Float64).run(t)
@@ -213,6 +236,9 @@ func TestLongformerAgainstDefinition(t *testing.T) {
 // The gradient of x and of every weight is that of the definition.
 func TestLongformerGradientsByFiniteDifferences(t *testing.T) {
 	for name, s := range longScenes {
+		if s.rotary {
+			continue
+		}
 		if s.t > 20 {
 			s.b, s.t = 1, 19 // dense loops; the positions of globals that are left out are past it
 			s.lens = nil
@@ -276,6 +302,21 @@ func TestLongformerOrderOfGlobals(t *testing.T) {
 	got, _, again := s.build(t, tensor.Float32).run(t)
 	require.Equal(t, want, got)
 	require.Equal(t, grads, again)
+}
+
+// Global projections that are copies of the others, turned by position as they are, make a global row a row of full attention.
+func TestLongformerCopiedProjections(t *testing.T) {
+	full := longScene{of: Longformer{WindowLeft: 16, WindowRight: 16, ShareQKV: true}, b: 2, t: 17, c: 5, heads: 2, d: 4, lens: []int32{17, 9}, rotary: true}
+	want, _, _ := full.build(t, tensor.Float64).run(t)
+	some := full
+	some.of, some.copied, some.globals = Longformer{WindowLeft: 16, WindowRight: 16}, true, []int32{3, 16, 0, 8, 8, -1}
+	got, _, _ := some.build(t, tensor.Float64).run(t)
+	close(t, want, got, 1e-12, "windows over all")
+	some.of.WindowLeft, some.of.WindowRight = 1, 0
+	got, _, _ = some.build(t, tensor.Float64).run(t)
+	for _, row := range []int{0, 3, 16, 17 + 8} {
+		close(t, want[row*8:][:8], got[row*8:][:8], 1e-12, fmt.Sprint("row ", row))
+	}
 }
 
 // Where every key is read, by a wide window or as every token is global with the same weights, it is full attention.
@@ -472,4 +513,9 @@ func TestLongformerErrors(t *testing.T) {
 	x := b.Input("x", tensor.Float32, 2, 5, 6)
 	Longformer{WindowLeft: 1, ShareQKV: true}.Mix(b.Scope("h.0"), Stream{X: x, QKV: []*Node{x, x, x}, Heads: 2, Globals: b.Input("g", tensor.Int32, 2)})
 	require.ErrorContains(t, b.Err(), "h.0: global_rows: positions are int32(2), want int32 [B,G]")
+
+	b = layers.New(gorgonia.NewGraph(), layers.NewParams(tensor.Float32), layers.Options{})
+	x = b.Input("x", tensor.Float32, 2, 5, 6)
+	Longformer{WindowLeft: 1, Globals: []int{0}}.Mix(b, Stream{X: x, QKV: []*Node{x, x, x}, Heads: 2, Labels: Clipped{Max: 1}})
+	require.ErrorContains(t, b.Err(), "global tokens beside biases of relative positions are not supported")
 }

@@ -31,6 +31,9 @@ type Stream struct {
 	LabelBias *Node
 	// First is the attention's scope of the first layer, where weights stand that all layers share.
 	First *layers.Builder
+	// Rotate turns queries or keys by the positions int32 [B,R] of their tokens (nil: those of X), as QKV are turned already; nil: they
+	// are not.
+	Rotate func(b *layers.Builder, x, positions *Node) *Node
 	// Linear makes a projection [B,T,C] -> [B,T,H·D] in the way of the model: its biases, its initial values, its way of storage.
 	Linear func(b *layers.Builder, x *Node) *Node
 }
