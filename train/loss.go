@@ -2,6 +2,7 @@ package train
 
 import (
 	"fmt"
+	"slices"
 
 	"gorgonia.org/tensor"
 
@@ -43,6 +44,7 @@ var objectives = map[string]objective{
 	"seq2seq_lm":              {unit: "token", axes: 3, targets: func(b *data.Batch) []int32 { return b.TargetTargets }, rows: classRows, places: outputPlaces, bytes: true},
 	"sequence_classification": {unit: "example", axes: 2, targets: ofExamples, rows: classRows},
 	"question_answering":      {unit: "end", axes: 3, targets: ofExamples, rows: pointerRows, pointer: true},
+	"contrastive":             {unit: "hidden section", axes: 2, targets: ofPairs, rows: candidateRows},
 	"regression":              {unit: "value", axes: 2, rows: squareRows},
 }
 
@@ -50,6 +52,17 @@ func ofTokens(b *data.Batch) []int32   { return b.Targets }
 func ofExamples(b *data.Batch) []int32 { return b.Labels }
 func inputPlaces(b *data.Batch) int    { return b.T }
 func outputPlaces(b *data.Batch) int   { return len(b.TargetTargets) / b.B }
+
+// ofPairs are the right candidates for the hidden sections of a batch: each one's own encoding, where there is one.
+func ofPairs(b *data.Batch) []int32 {
+	own := slices.Clone(b.More["duplicate_group"])
+	for i := range own {
+		if own[i] >= 0 {
+			own[i] = int32(i)
+		}
+	}
+	return own
+}
 
 // objectiveOf finds the objective of a task.
 func objectiveOf(task string) (objective, error) {
@@ -63,6 +76,11 @@ func objectiveOf(task string) (objective, error) {
 // classRows is the cross entropy of each row, in nats.
 func classRows(b *layers.Builder, logits *layers.Node, in taskInputs, smoothing float64) *layers.Node {
 	return layers.CrossEntropyRows(b, logits, in.targets, smoothing)
+}
+
+// candidateRows is the cross entropy over candidates, of which some do not compete: they have no probability, so there is nothing to smooth.
+func candidateRows(b *layers.Builder, logits *layers.Node, in taskInputs, _ float64) *layers.Node {
+	return layers.CrossEntropyRows(b, logits, in.targets, 0)
 }
 
 // pointerRows is the cross entropy of both ends of each answer over the tokens of its example.

@@ -51,6 +51,10 @@ func (f *flat) Forward(b *layers.Builder, in models.Inputs, _ int) models.Output
 	if out == 0 {
 		out = f.dims.Labels
 	}
+	if f.task == "contrastive" {
+		x = layers.Reshape(b, layers.Gather(b, x, in.More["masked_sentences"]), -1, c)
+		return models.Outputs{Logits: layers.Candidates(b, layers.Linear(b, x, layers.LinearConfig{Weight: x, NoBias: true}), layers.Reshape(b, in.More["duplicate_group"], -1))}
+	}
 	if f.task == "sequence_classification" || f.task == "regression" {
 		x = layers.MeanRows(b, x, lens)
 	}
@@ -75,6 +79,8 @@ func scene(t *testing.T, task string, rows int) (*flat, *data.Batch) {
 		m.dims.Labels = vocab
 	case "question_answering":
 		shape.Labels = 2
+	case "contrastive":
+		shape.More["masked_sentences"], shape.More["duplicate_group"] = 2, 2
 	case "regression":
 		shape.Values, shape.Vectors = 3, 2
 		m.dims = models.Dims{Labels: 3, Vectors: 2}
@@ -106,6 +112,12 @@ func scene(t *testing.T, task string, rows int) (*flat, *data.Batch) {
 				b.Labels[r*shape.Labels+i] = int32((r + i) % min(n, 4))
 			}
 		}
+		for i := range shape.More["masked_sentences"] {
+			k := r*2 + i
+			if b.More["masked_sentences"][k], b.More["duplicate_group"][k] = int32(3*i), int32(k); n < 5 && i == 1 || n == 0 {
+				b.More["masked_sentences"][k], b.More["duplicate_group"][k] = -1, -1
+			}
+		}
 		for i := range shape.Values {
 			b.Values[r*shape.Values+i] = float32(r) - float32(i)/2
 		}
@@ -119,7 +131,7 @@ func scene(t *testing.T, task string, rows int) (*flat, *data.Batch) {
 	return m, b
 }
 
-var allTasks = []string{"causal_lm", "masked_lm", "token_classification", "seq2seq_lm", "sequence_classification", "question_answering", "regression"}
+var allTasks = []string{"causal_lm", "masked_lm", "token_classification", "seq2seq_lm", "sequence_classification", "question_answering", "regression", "contrastive"}
 
 // TestLossesByDefinition: of every task, the loss of each row is what one computes from the logits by hand, and so are accuracy and exact match.
 func TestLossesByDefinition(t *testing.T) {
@@ -142,6 +154,8 @@ func TestLossesByDefinition(t *testing.T) {
 				targets = batch.TargetTargets
 			case "sequence_classification", "question_answering":
 				targets = batch.Labels
+			case "contrastive":
+				targets = batch.More["duplicate_group"] // there are no copies here
 			case "regression":
 				targets = make([]int32, len(batch.Values)) // all of them, but for padding
 				for i := range targets[:3] {
@@ -214,6 +228,9 @@ func byHand(task string, b *data.Batch, logits []float64, targets []int32, i, pe
 // does the model's own term, of which it is the mean.
 func TestStepOfParts(t *testing.T) {
 	for _, task := range allTasks {
+		if task == "contrastive" {
+			continue // the others of a batch are its wrong answers, so its parts are not parts of a larger one
+		}
 		for _, own := range []bool{false, true} {
 			t.Run(fmt.Sprint(task, own), func(t *testing.T) {
 				gradient := func(rows, parts int) (loss, term float64, grads map[string][]float64) {

@@ -136,7 +136,8 @@ func open(dir string, j Job, o Options) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	j.Data.Classes = corpus.Classes // their numbers stay, whatever the model is evaluated on
+	// The numbers of the classes stay, whatever the model is evaluated on.
+	j.Data.Classes = corpus.Classes
 	if _, err := corpus.Train.Sampler(j.Train.SequenceLength, j.Train.Seed); err != nil { // too short; before anything is written
 		return nil, err
 	}
