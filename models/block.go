@@ -47,7 +47,8 @@ func (s *stack) attend(b *layers.Builder, l int, x, residual *Node, in Inputs) *
 	}
 	ab := b.Scope(s.attn())
 	read := attention.Stream{X: h, QKV: qkv, Heads: s.Heads, Scale: s.scale(l), Lens: in.Lens, Globals: in.Globals,
-		Linear: func(b *layers.Builder, x *Node) *Node { return s.linear(b, "", x, s.inner(), s.noQKV) }}
+		Linear:  func(b *layers.Builder, x *Node) *Node { return s.linear(b, "", x, s.inner(), s.noQKV) },
+		Project: func(_ *layers.Builder, part int, x *Node) *Node { return s.project(b, part, x) }}
 	if in.first != nil {
 		read.First = in.first.Scope(s.attn())
 	}
@@ -67,6 +68,23 @@ func (s *stack) attend(b *layers.Builder, l int, x, residual *Node, in Inputs) *
 		o = s.mixers[l].Mix(ab, read)
 	}
 	return s.after(b, s.names.norm1, s.write(b.Scope(s.names.out), o, residual, s.noOut))
+}
+
+// project maps rows as those of the stream are mapped to queries (0), keys (1) or values (2).
+func (s *stack) project(b *layers.Builder, part int, x *Node) *Node {
+	if s.names.qkv == "" {
+		return s.linear(b, []string{s.names.q, s.names.k, s.names.v}[part], x, s.inner(), s.noQKV)
+	}
+	n, axis, shape := s.inner(), 0, []int{3 * s.inner(), s.Hidden}
+	if s.inOut {
+		axis, shape = 1, []int{s.Hidden, 3 * s.inner()}
+	}
+	at := b.Scope(s.names.qkv)
+	c := layers.LinearConfig{InOut: s.inOut, NoBias: s.noQKV, Weight: layers.Slice(b, at.Param("weight", s.initial(), shape...), axis, part*n, (part+1)*n)}
+	if !s.noQKV {
+		c.Bias = layers.Slice(b, at.Param("bias", layers.Zeros(), 3*n), 0, part*n, (part+1)*n)
+	}
+	return layers.Linear(at, x, c)
 }
 
 func (s *stack) attn() string {

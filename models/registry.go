@@ -30,6 +30,7 @@ var families = []struct {
 	{"gpt_neo", newGPTNeo},
 	{"longformer", newLongformer},
 	{"led", newLED},
+	{"longt5", newLongT5},
 	{"star_transformer", newStarTransformer},
 	{"bp_transformer", newBPTransformer},
 }

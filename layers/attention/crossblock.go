@@ -182,7 +182,7 @@ func (c crossBlock) Mix(b *layers.Builder, in Stream) *Node {
 		among.Pattern = Causal(Full{})
 	}
 	among.Lens = counts
-	summaries, _ := Attend(b, among, in.Query(b, pooled), in.Linear(b.Scope("summary_key"), pooled), in.Linear(b.Scope("summary_value"), pooled))
+	summaries, _ := Attend(b, among, in.Project(b, 0, pooled), in.Linear(b.Scope("summary_key"), pooled), in.Linear(b.Scope("summary_value"), pooled))
 
 	local := in.Config(Blocks{Size: c.of.Size})
 	if c.of.past {

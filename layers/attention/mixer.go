@@ -24,8 +24,8 @@ type Stream struct {
 	Lens  *Node
 	// Globals, int32 [B,G], are the positions of tokens that a task makes global (negative: none); nil: those of the entry.
 	Globals *Node
-	// Query is the layer's own projection of queries, of other rows than X.
-	Query func(b *layers.Builder, x *Node) *Node
+	// Project is the layer's own projection of other rows than X: of queries (0), keys (1) or values (2), without positions.
+	Project func(b *layers.Builder, part int, x *Node) *Node
 	// Labels and LabelBias are those of Config: what the model adds to the scores of pairs; nil: nothing.
 	Labels    Labels
 	LabelBias *Node

@@ -58,8 +58,10 @@ func runCrossBlock(c *Case, p Precision) ([]Result, error) {
 		return nil, err
 	}
 	o := mixer.Mix(r.b, attention.Stream{X: x, QKV: []*Node{r.linear(x, "w_q"), r.linear(x, "w_k"), r.linear(x, "w_v")}, Heads: s.Heads,
-		Lens:  r.ints("lens", s.Lengths, len(s.Lengths)),
-		Query: func(_ *layers.Builder, x *Node) *Node { return r.linear(x, "w_q") },
+		Lens: r.ints("lens", s.Lengths, len(s.Lengths)),
+		Project: func(_ *layers.Builder, part int, x *Node) *Node {
+			return r.linear(x, []string{"w_q", "w_k", "w_v"}[part])
+		},
 		Linear: func(b *layers.Builder, x *Node) *Node {
 			return r.linear(x, map[string]string{"summary_key": "w_ck", "summary_value": "w_cv"}[b.Path()])
 		}})

@@ -22,6 +22,7 @@ var adapters = map[string]func(c *Case, p Precision) ([]Result, error){
 	"gpt2":            runHuggingFace,
 	"gpt_neo":         runHuggingFace,
 	"led":             runHuggingFace,
+	"longt5":          runHuggingFace,
 	"longformer":      runHuggingFace,
 	"local_attention": runLocalAttention,
 	"def_longformer":  runMasks,

@@ -21,7 +21,7 @@ var classes = map[string]string{
 	"BigBirdForQuestionAnswering": "big_bird", "BigBirdPegasusForConditionalGeneration": "bigbird_pegasus",
 	"BertModel": "bert", "BertForMaskedLM": "bert", "BertForSequenceClassification": "bert", "BertForTokenClassification": "bert", "BertForQuestionAnswering": "bert",
 	"LongformerModel": "longformer", "LongformerForMaskedLM": "longformer", "LongformerForSequenceClassification": "longformer",
-	"LongformerForTokenClassification": "longformer", "LongformerForQuestionAnswering": "longformer", "LEDForConditionalGeneration": "led",
+	"LongformerForTokenClassification": "longformer", "LongformerForQuestionAnswering": "longformer", "LEDForConditionalGeneration": "led", "LongT5ForConditionalGeneration": "longt5",
 }
 
 // CheckHead says whether the head that a config.json asks for by architectures[0] can be run; without that key it can.
