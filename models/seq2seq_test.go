@@ -49,6 +49,11 @@ var pairs = map[string]struct {
 		}
 		m.headBias = "final_logits_bias"
 	}},
+	"led": {text: `{"model_type":"led","vocab_size":29,"d_model":12,"encoder_layers":2,"decoder_layers":2,"encoder_attention_heads":3,"decoder_attention_heads":2,
+		"encoder_ffn_dim":20,"decoder_ffn_dim":16,"max_encoder_position_embeddings":37,"max_decoder_position_embeddings":31,"pad_token_id":1,"eos_token_id":2,
+		"decoder_start_token_id":2,"attention_window":[4,6],"dropout":0}`},
+	"bigbird_pegasus": {text: `{"model_type":"bigbird_pegasus","vocab_size":29,"d_model":12,"encoder_layers":2,"decoder_layers":2,"encoder_attention_heads":3,
+		"decoder_attention_heads":2,"encoder_ffn_dim":20,"decoder_ffn_dim":16,"max_position_embeddings":37,"block_size":3,"num_random_blocks":1,"dropout":0}`},
 	"recomputed": {text: pairText("", "", ""), change: func(m *seq2seq) {
 		m.decoder.mixers = slices.Clone(m.decoder.mixers)
 		m.decoder.mixers[1] = opaque{m.decoder.mixers[1].(attention.Plain)}
@@ -217,8 +222,14 @@ func TestSeq2SeqGradients(t *testing.T) {
 			return engine.Floats[float64](program.Value(loss))[0]
 		}
 		for k, p := range ps {
+			if strings.HasPrefix(p.Name, "encoder.h.0.") && strings.HasSuffix(p.Name, "weight") {
+				require.True(t, slices.ContainsFunc(all[1+k], func(x float64) bool { return x != 0 }), p.Name)
+			}
+			if k%3 != 1 {
+				continue
+			}
 			x := p.Value.Float64s()
-			i := (k*k + 5) % len(x)
+			i := (k*k + 65) % len(x) // of the table not the row of padding, which is no variable
 			keep := x[i]
 			const h = 1e-5
 			x[i] = keep + h
@@ -228,9 +239,6 @@ func TestSeq2SeqGradients(t *testing.T) {
 			x[i] = keep
 			d := (up - down) / (2 * h)
 			require.InDelta(t, d, all[1+k][i], 1e-6*(1+math.Abs(d)), "%s[%d]", p.Name, i)
-			if strings.HasPrefix(p.Name, "encoder.h.0.") && strings.HasSuffix(p.Name, "weight") {
-				require.NotZero(t, slices.MaxFunc(all[1+k], func(a, b float64) int { return int(math.Copysign(1, math.Abs(a)-math.Abs(b))) }), p.Name)
-			}
 		}
 	})
 }
