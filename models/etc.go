@@ -274,7 +274,8 @@ func (m *ETC) layer(b *layers.Builder, x *Node, g int, s structure) *Node {
 		global.K = layers.Concat(b, 1, linear("g2g_key", globals), linear("g2l_key", rows))
 		global.V = layers.Concat(b, 1, linear("g2g_value", globals), linear("g2l_value", rows))
 	}
-	for name, p := range map[string]*attention.Projected{"long_relative": &long, "global_relative": &global} {
+	for k, p := range []*attention.Projected{&long, &global} {
+		name := []string{"long_relative", "global_relative"}[k]
 		p.LabelKeys = b.Scope(name).Param("embedding", layers.TruncatedNormal(0.5), m.cfg.LabelVocab, m.Hidden)
 		p.LabelBias = b.Scope(name).Param("bias", layers.Zeros(), m.cfg.LabelVocab, m.Heads)
 	}
