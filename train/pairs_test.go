@@ -90,6 +90,17 @@ func TestPairs(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
+// TestPairsFit: a model that starts or ends in another way than the data is refused before anything is written.
+func TestPairsFit(t *testing.T) {
+	j := pairJob(reversed(t, 40))
+	j.Model = json.RawMessage(strings.NewReplacer(`"decoder_start_token_id":260`, `"decoder_start_token_id":0`, `"eos_token_id":261`, `"eos_token_id":[3,4]`).Replace(string(j.Model)))
+	dir := filepath.Join(t.TempDir(), "r")
+	_, err := Start(dir, j, nil, Options{})
+	require.ErrorContains(t, err, "model.decoder_start_token_id is 0: want 260")
+	require.ErrorContains(t, err, "model.eos_token_id is [3,4]: want 261")
+	require.NoDirExists(t, dir)
+}
+
 // TestWanted: targets end where nothing is to be predicted.
 func TestWanted(t *testing.T) {
 	require.Equal(t, []int32{4, 5}, wanted([]int32{4, 5, -1, -1}))

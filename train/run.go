@@ -141,7 +141,8 @@ func open(dir string, j Job, o Options) (*Run, error) {
 	if _, err := corpus.Train.Sampler(j.Train.SequenceLength, j.Train.Seed); err != nil { // too short; before anything is written
 		return nil, err
 	}
-	if err := Fits(m, corpus.Tokenizer, corpus.Train.Shape(j.Train.SequenceLength)); err != nil {
+	fits := Fits(m, corpus.Tokenizer, corpus.Train.Shape(j.Train.SequenceLength))
+	if err := errors.Join(fits, fitsTargets(m, corpus.Train, j.Train.SequenceLength)); err != nil {
 		return nil, err
 	}
 	if o.FS == nil {

@@ -2,10 +2,12 @@ package train
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/euryale-ml/euryale/data"
+	"github.com/euryale-ml/euryale/internal/config"
 	"github.com/euryale-ml/euryale/layers"
 	"github.com/euryale-ml/euryale/models"
 	"github.com/euryale-ml/euryale/train/metrics"
@@ -69,4 +71,34 @@ func wanted(targets []int32) []int32 {
 		return targets[:i]
 	}
 	return targets
+}
+
+// fitsTargets reports whether an encoder-decoder starts and ends its targets with the tokens that the data have for it: else it would learn
+// one thing and write by another.
+//
+// Errors: *config.FieldError, joined.
+func fitsTargets(m models.Model, part *data.Part, t int) error {
+	s, ok := m.(models.Seq2Seq)
+	shape := part.Shape(t)
+	if !ok || shape.Targets == 0 {
+		return nil
+	}
+	w, b := part.PlainWindows(t), shape.NewBatch(1, t)
+	if w.Len() == 0 {
+		return nil
+	}
+	w.Fill(0, b)
+	var faults []error
+	if start := b.TargetIDs[0]; start != s.Special().Start {
+		faults = append(faults, &config.FieldError{Path: "model.decoder_start_token_id", Value: s.Special().Start, Want: fmt.Sprintf("want %d, with which the targets of the data start", start)})
+	}
+	for i := range min(w.Len(), 8) {
+		w.Fill(i, b)
+		says := wanted(b.TargetTargets)
+		if n := len(says); n > 0 && n < shape.Targets && !slices.Contains(s.Special().End, says[n-1]) { // the end of a longer one is cut off
+			faults = append(faults, &config.FieldError{Path: "model.eos_token_id", Value: s.Special().End, Want: fmt.Sprintf("want %d, with which the targets of the data end", says[n-1])})
+			break
+		}
+	}
+	return errors.Join(faults...)
 }
