@@ -90,6 +90,26 @@ func TestPairs(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
+// TestPairsRecompute: what is computed again in the backward pass, the attention between both halves too, changes no bit.
+func TestPairsRecompute(t *testing.T) {
+	path := reversed(t, 60)
+	for _, residual := range []string{"plain", "reversible"} {
+		var want string
+		for _, recompute := range []string{"none", "cheap", "block", "every:2"} {
+			j := pairJob(path)
+			j.Model = json.RawMessage(strings.ReplaceAll(string(j.Model), `"num_hidden_layers":2`, `"num_hidden_layers":2,"residual":"`+residual+`"`))
+			j.Train.Steps, j.Train.Recompute = 2, recompute
+			dir := t.TempDir()
+			finish(t, start(t, dir, j), 0)
+			got := checkpoint(t, dir, 2)["model.safetensors"]
+			if want == "" {
+				want = got
+			}
+			require.Equal(t, want, got, "%s, %s", residual, recompute)
+		}
+	}
+}
+
 // TestPairsFit: a model that starts or ends in another way than the data is refused before anything is written.
 func TestPairsFit(t *testing.T) {
 	j := pairJob(reversed(t, 40))
