@@ -99,8 +99,11 @@ func (j *jsonLines) read(path string, number int, line []byte) (document, bool, 
 			return fault(ErrFormat, fmt.Sprintf("no field %q (there are: %s)", name, strings.Join(slices.Sorted(maps.Keys(object)), ", ")),
 				"name the field with "+fieldKeys[i])
 		}
-		if err := json.Unmarshal(raw, &values[i]); err != nil {
-			if values[i] = string(bytes.TrimSpace(raw)); i < 2 || strings.ContainsAny(values[i], "{[") || values[i] == "null" {
+		plain := string(bytes.TrimSpace(raw))
+		err := json.Unmarshal(raw, &values[i])
+		if err != nil || i >= 2 && plain == "null" {
+			values[i] = plain // numbers and truth values do for a class or a group
+			if i < 2 || strings.ContainsAny(plain, "{[") || plain == "null" {
 				return fault(ErrFormat, fmt.Sprintf("field %q is not a string", name), "name the field with "+fieldKeys[i])
 			}
 		}
