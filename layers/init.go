@@ -62,6 +62,23 @@ func XavierUniform() Init {
 	}
 }
 
+// VarianceScaling draws a matrix from the normal distribution of variance scale/in, in being the number of its inputs: the columns of
+// [out, in], or with inOut the rows of [in, out]. Other shapes count as theirs.
+//
+// Source: He et al. 2015, arXiv 1502.01852, section 2.2 (scale 2).
+func VarianceScaling(scale float64, inOut bool) Init {
+	return func(name string, shape []int, seed uint64) func(int) float64 {
+		in := 1
+		switch {
+		case inOut:
+			in = shape[0]
+		case len(shape) > 1:
+			in = shape[len(shape)-1]
+		}
+		return Normal(math.Sqrt(scale/float64(in)))(name, shape, seed)
+	}
+}
+
 // hashName is 64-bit FNV-1a.
 func hashName(s string) uint64 {
 	h := uint64(14695981039346656037)

@@ -152,3 +152,9 @@ func TestTruncatedNormal(t *testing.T) {
 		require.LessOrEqual(t, math.Abs(v), 1.0)
 	}
 }
+
+func TestVarianceScaling(t *testing.T) {
+	want := drawn(t, tensor.Float64, 1, "w", Normal(0.25), 3, 8)
+	require.Equal(t, want, drawn(t, tensor.Float64, 1, "w", VarianceScaling(0.5, false), 3, 8))
+	require.Equal(t, want, drawn(t, tensor.Float64, 1, "w", VarianceScaling(0.5, true), 8, 3))
+}

@@ -33,6 +33,10 @@ func (s *stack) embed(b *layers.Builder, in Inputs) *Node {
 			}
 		}
 		x = layers.LearnedPositions(b.Scope(s.names.positions), x, s.Positions+s.offset, s.ofTables(), c)
+	case "factorized":
+		for axis := range s.shape {
+			x = s.addAxis(b, x, axis, in.First, t)
+		}
 	case "sinusoidal":
 		x = layers.SinusoidalPositions(b.Scope("positions"), x, in.First+t, false, layers.PositionConfig{First: in.First})
 	}
@@ -44,6 +48,30 @@ func (s *stack) embed(b *layers.Builder, in Inputs) *Node {
 		x = s.norm(b, s.names.embedNorm, x)
 	}
 	return x
+}
+
+// addAxis adds the vector of each position's place on an axis, of so many positions from first on.
+//
+// Source: Child et al. 2019, arXiv 1904.10509, section 5.3.
+func (s *stack) addAxis(b *layers.Builder, x *Node, axis, first, t int) *Node {
+	if b.Err() != nil {
+		return nil
+	}
+	places := make([]int32, t)
+	for i := range places {
+		places[i] = int32(s.place(axis, first+i))
+	}
+	at := b.Scope(fmt.Sprint(s.names.positions, ".", axis))
+	ids := b.Const(fmt.Sprint("positions.", s.shape, ".", axis, ".", first, ".", t), tensor.New(tensor.WithShape(t), tensor.WithBacking(places)))
+	return layers.AddPositions(at, x, at.Param("weight", s.ofTables(), s.shape[axis], s.Hidden), layers.PositionConfig{IDs: ids})
+}
+
+// place is the coordinate of a position on an axis, the last axis running fastest.
+func (s *stack) place(axis, position int) int {
+	for _, size := range s.shape[axis+1:] {
+		position /= size
+	}
+	return position % s.shape[axis]
 }
 
 // tokens are the vectors of what is read, and how many tokens there are.

@@ -28,7 +28,11 @@ type head struct {
 // languageHead gives the logits [B,T,V] of each next token.
 func (s *stack) languageHead(b *layers.Builder, x *Node) *Node {
 	if s.untied {
-		return layers.Linear(b.Scope(s.names.head), x, layers.LinearConfig{Out: s.Vocab, NoBias: !s.biased, Init: s.initial()})
+		c := layers.LinearConfig{Out: s.Vocab, NoBias: !s.biased, Init: s.outInit}
+		if c.Init == nil {
+			c.Init = s.initial()
+		}
+		return layers.Linear(b.Scope(s.names.head), x, c)
 	}
 	if b.Err() != nil {
 		return nil

@@ -32,6 +32,9 @@ var written = map[string]struct {
 			s.names.qkv, s.names.q, s.names.k, s.names.v = "", "q", "k", "v"
 			s.embedScale, s.offset, s.types, s.embedNorm = 2.5, 2, 3, "after"
 		}},
+	"factorized, a head of its own with a bias": {text: `{"model_type":"decoder","vocab_size":31,"hidden_size":18,"num_hidden_layers":2,"num_attention_heads":3,
+		"max_position_embeddings":41,"position_embedding_type":"factorized","position_shape":[3,3,5],"tie_word_embeddings":false,"lm_head_bias":true,
+		"hidden_act":"quick_gelu","attention":[{"type":"sparse_fixed","stride":5,"summary":2}]}`},
 	"stored draws": {text: `{"model_type":"decoder","vocab_size":31,"hidden_size":18,"num_hidden_layers":2,"num_attention_heads":3,
 		"max_position_embeddings":41,"attention":[{"type":"big_bird","block_size":4,"num_random_blocks":1}]}`},
 	"more than patterns": {text: `{"model_type":"decoder","vocab_size":31,"hidden_size":18,"num_hidden_layers":2,"num_attention_heads":3,

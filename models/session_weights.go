@@ -86,6 +86,16 @@ func (w *reader[F]) all(limit int) weights[F] {
 	switch s.position {
 	case "learned":
 		all.places = w.get(s.names.positions+".weight", s.Positions+s.offset, s.Hidden)
+	case "factorized":
+		all.places = make([]F, limit*s.Hidden)
+		for axis, size := range s.shape {
+			table := w.get(fmt.Sprint(s.names.positions, ".", axis, ".weight"), size, s.Hidden)
+			for i := range limit {
+				if w.err == nil {
+					kernels.Axpy(1, table[s.place(axis, i)*s.Hidden:][:s.Hidden], all.places[i*s.Hidden:][:s.Hidden])
+				}
+			}
+		}
 	case "sinusoidal":
 		for _, x := range layers.SinusoidalTable(limit, s.Hidden, false) {
 			all.places = append(all.places, F(x))

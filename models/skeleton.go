@@ -19,17 +19,19 @@ type SkeletonConfig struct {
 	NumHiddenLayers       int               `json:"num_hidden_layers"`   // >= 1
 	NumAttentionHeads     int               `json:"num_attention_heads"` // >= 1
 	MaxPositionEmbeddings int               `json:"max_position_embeddings"`
-	PositionEmbeddingType string            `json:"position_embedding_type"` // rotary, learned, sinusoidal, none
-	RopeTheta             float64           `json:"rope_theta"`              // base of the rotary angles
+	PositionEmbeddingType string            `json:"position_embedding_type"`  // rotary, learned, factorized, sinusoidal, none
+	PositionShape         []int             `json:"position_shape,omitempty"` // factorized: axes of a position, such as [height, width, channels] or [blocks, stride]
+	RopeTheta             float64           `json:"rope_theta"`               // base of the rotary angles
 	HiddenAct             string            `json:"hidden_act"`
 	LayerNormEps          float64           `json:"layer_norm_eps"`
 	HiddenDropoutProb     float64           `json:"hidden_dropout_prob"` // on the embeddings and on what each part adds to the stream
 	TieWordEmbeddings     bool              `json:"tie_word_embeddings"` // the head of a language model is the token table
-	Norm                  string            `json:"norm"`                // pre: before each part of a layer, and after the last; post: after each residual sum
-	Residual              string            `json:"residual"`            // plain, reversible
-	Initializer           string            `json:"initializer"`         // normal, xavier_uniform: initial matrices; what writes to the stream is divided by sqrt(2 layers)
-	InitializerRange      float64           `json:"initializer_range"`   // standard deviation of the initial embeddings, and of the matrices if normal
-	Attention             []attention.Entry `json:"attention"`           // an entry a layer; a shorter list repeats
+	LMHeadBias            bool              `json:"lm_head_bias,omitempty"`
+	Norm                  string            `json:"norm"`              // pre: before each part of a layer, and after the last; post: after each residual sum
+	Residual              string            `json:"residual"`          // plain, reversible
+	Initializer           string            `json:"initializer"`       // normal, xavier_uniform, sparse_transformer: initial matrices; what writes to the stream is divided by sqrt(2 layers)
+	InitializerRange      float64           `json:"initializer_range"` // standard deviation of the initial embeddings, and of the matrices if normal
+	Attention             []attention.Entry `json:"attention"`         // an entry a layer; a shorter list repeats
 }
 
 func skeletonDefaults() SkeletonConfig {
@@ -56,7 +58,8 @@ func (c *SkeletonConfig) stack(p *problems, name string, decoder, reads bool) st
 		p.want(c.PositionEmbeddingType != "rotary" || c.HiddenSize%c.NumAttentionHeads != 0 || c.HiddenSize/c.NumAttentionHeads%2 == 0,
 			"position_embedding_type", c.PositionEmbeddingType, fmt.Sprintf("another one, or an even head size (hidden_size / num_attention_heads is %d)", c.HiddenSize/c.NumAttentionHeads))
 	}
-	p.oneOf("position_embedding_type", c.PositionEmbeddingType, "rotary", "learned", "sinusoidal", "none")
+	p.oneOf("position_embedding_type", c.PositionEmbeddingType, "rotary", "learned", "factorized", "sinusoidal", "none")
+	c.checkShape(p)
 	p.want(c.PositionEmbeddingType != "sinusoidal" || c.HiddenSize%2 == 0, "position_embedding_type", c.PositionEmbeddingType, fmt.Sprintf("another one, or an even hidden_size (it is %d)", c.HiddenSize))
 	p.want(c.RopeTheta > 0, "rope_theta", c.RopeTheta, "more than 0")
 	act, err := kernels.ParseActivation(c.HiddenAct)
@@ -68,7 +71,7 @@ func (c *SkeletonConfig) stack(p *problems, name string, decoder, reads bool) st
 	p.oneOf("norm", c.Norm, "pre", "post")
 	p.oneOf("residual", c.Residual, "plain", "reversible")
 	p.want(c.Norm != "post" || c.Residual != "reversible", "residual", c.Residual, "plain, or norm pre: a norm after the residual sum cannot be computed back")
-	p.oneOf("initializer", c.Initializer, "normal", "xavier_uniform")
+	p.oneOf("initializer", c.Initializer, "normal", "xavier_uniform", "sparse_transformer")
 	p.want(c.InitializerRange > 0, "initializer_range", c.InitializerRange, "more than 0")
 	mixers, external, err := mixersOf(c.Attention, c.NumHiddenLayers, c.NumAttentionHeads, c.MaxPositionEmbeddings, decoder)
 	p.add(err)
@@ -82,7 +85,7 @@ func (c *SkeletonConfig) stack(p *problems, name string, decoder, reads bool) st
 			layer: name + ".h.", norm1: "ln_1", qkv: "attn.qkv", out: "attn.out",
 			normCross: "ln_cross", crossAttn: "cross", crossQ: "cross.q", crossK: "cross.k", crossV: "cross.v", crossOut: "cross.out",
 			norm2: "ln_2", up: "mlp.up", down: "mlp.down", final: name + ".ln_f", head: "lm_head"},
-		act: act, eps: c.LayerNormEps, position: c.PositionEmbeddingType, ropeBase: c.RopeTheta, external: external, tree: tree,
+		act: act, eps: c.LayerNormEps, position: c.PositionEmbeddingType, shape: c.PositionShape, biased: c.LMHeadBias, ropeBase: c.RopeTheta, external: external, tree: tree,
 		untied: !c.TieWordEmbeddings, post: c.Norm == "post", reverse: c.Residual == "reversible",
 		embedDropout: c.HiddenDropoutProb, residDropout: c.HiddenDropoutProb, mixers: mixers,
 	}
@@ -93,13 +96,33 @@ func (c *SkeletonConfig) stack(p *problems, name string, decoder, reads bool) st
 	return s
 }
 
+// checkShape checks the axes of factorized positions.
+func (c *SkeletonConfig) checkShape(p *problems) {
+	if c.PositionEmbeddingType != "factorized" {
+		p.want(len(c.PositionShape) == 0, "position_shape", c.PositionShape, "nothing: it is for position_embedding_type factorized")
+		return
+	}
+	room := 1
+	for i, n := range c.PositionShape {
+		p.size(fmt.Sprintf("position_shape[%d]", i), n, maxSize)
+		room = min(room*max(n, 1), maxSize)
+	}
+	p.want(len(c.PositionShape) > 0, "position_shape", c.PositionShape, "the axes of a position, such as [blocks, stride] or [height, width]")
+	p.want(len(c.PositionShape) == 0 || room >= c.MaxPositionEmbeddings, "position_shape", c.PositionShape,
+		fmt.Sprintf("room for max_position_embeddings (%d) positions; there are %d", c.MaxPositionEmbeddings, room))
+}
+
 // initialValues sets those of all weights but biases and norms.
 func (s *stack) initialValues(kind string, std float64) {
 	depth := math.Sqrt(2 * float64(s.Layers))
 	s.tables = layers.Normal(std)
-	if kind == "xavier_uniform" {
+	switch kind {
+	case "xavier_uniform":
 		s.init, s.last = layers.XavierUniform(), divided(layers.XavierUniform(), depth)
-	} else {
+	case "sparse_transformer": // variance 0.125/inputs, as the later official code has it; a head of its own starts at zero
+		matrix := layers.VarianceScaling(0.125, false)
+		s.init, s.last, s.outInit = matrix, divided(matrix, depth), layers.Zeros()
+	default:
 		s.init, s.last = layers.Normal(std), layers.Normal(std/depth)
 	}
 }

@@ -36,12 +36,14 @@ type stack struct {
 	noFeed  bool        // no bias in the feed-forward maps
 	untied  bool        // the language model's head is a weight of its own instead of the token table
 	biased  bool        // it has a bias
+	outInit layers.Init // of a head of its own; nil is init
 
 	// Embeddings.
 	vectors    int     // width of what is read in place of ids, which is mapped to C; 0: ids
 	embedScale float64 // factor of the tokens' vectors; 0: 1
 	types      int     // kinds of tokens; 0: no such table
-	position   string  // learned, sinusoidal, rotary, relative, none
+	position   string  // learned, factorized, sinusoidal, rotary, relative, none
+	shape      []int   // factorized: sizes of the axes that a position is split into, a table for each
 	ropeBase   float64 // rotary
 	offset     int     // rows of the learned table before that of the first token
 	padding    int     // 1 + the id of padding, whose row gets no gradient from the embedding; 0: none

@@ -20,6 +20,7 @@ var variants = map[string]func(c *Case, p Precision) ([]Result, error){
 	"etc_cpc_loss":             runContrast,
 	"etc_cpc_two_pass":         runTwoPasses,
 	"sparse_transformer_stack": runSparseStack,
+	"sparse_transformer_model": runSparseModel,
 }
 
 // runDefinition runs a case of a position-based system.
