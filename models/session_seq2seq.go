@@ -49,7 +49,7 @@ func newSeq2SeqDecoding[F kernels.Float](m *seq2seq, params *layers.Params, limi
 	if err != nil {
 		return nil, nil, "", err
 	}
-	e := &encoderOf[F]{m: m, params: params}
+	e := &encoderOf[F]{m: m, params: params, programs: map[int]*encoderProgram{}}
 	if why := m.decoder.uncached(); why != "" {
 		a := &againOf[F]{encoderOf: e}
 		a.again = newAgain[F](params, a.forward, m.decoder.Vocab, limit)
@@ -78,13 +78,15 @@ func newSeq2SeqDecoding[F kernels.Float](m *seq2seq, params *layers.Params, limi
 	return c, c, "", nil
 }
 
-// encoderOf runs the encoder, by a graph that is compiled for lengths that double, with padding.
+// encoderOf runs the encoder by graphs, compiled once for each of some lengths that double, with padding.
 type encoderOf[F kernels.Float] struct {
-	m      *seq2seq
-	params *layers.Params
+	m        *seq2seq
+	params   *layers.Params
+	programs map[int]*encoderProgram // by length
+}
 
-	length    int // of the program
-	program   *engine.Program
+type encoderProgram struct {
+	*engine.Program
 	ids, lens []int32
 	out       engine.Value
 }
@@ -101,41 +103,42 @@ func (e *encoderOf[F]) encode(source []int32) ([]F, error) {
 	if s.Positions > 0 && len(source) > s.Positions {
 		return nil, &LengthError{Length: len(source), Max: s.Positions}
 	}
-	if e.program == nil || e.length < len(source) || e.length > 4*max(len(source), 16) {
-		if err := e.compile(len(source)); err != nil {
-			return nil, err
-		}
-	}
-	clear(e.ids)
-	copy(e.ids, source)
-	e.lens[0] = int32(len(source))
-	if err := e.program.Run(); err != nil {
-		return nil, err
-	}
-	return engine.Floats[F](e.out)[:len(source)*s.Hidden], nil
-}
-
-func (e *encoderOf[F]) compile(n int) error {
 	length := 16
-	for length < n {
+	for length < len(source) {
 		length *= 2
 	}
-	if p := e.m.encoder.Positions; p > 0 {
-		length = min(length, p)
+	if s.Positions > 0 {
+		length = min(length, s.Positions)
 	}
+	p := e.programs[length]
+	if p == nil {
+		var err error
+		if p, err = e.compile(length); err != nil {
+			return nil, err
+		}
+		e.programs[length] = p
+	}
+	clear(p.ids)
+	copy(p.ids, source)
+	p.lens[0] = int32(len(source))
+	if err := p.Run(); err != nil {
+		return nil, err
+	}
+	return engine.Floats[F](p.out)[:len(source)*s.Hidden], nil
+}
+
+func (e *encoderOf[F]) compile(length int) (*encoderProgram, error) {
 	b := layers.New(gorgonia.NewGraph(), e.params, layers.Options{})
 	ids, lens := b.Input("input_ids", tensor.Int32, 1, length), b.Input("lengths", tensor.Int32, 1)
 	x, _ := e.m.encoder.run(b, Inputs{IDs: ids, Lens: lens}, memory{}, 0)
 	if err := b.Err(); err != nil {
-		return err
+		return nil, err
 	}
 	p, err := engine.Compile(b.Graph(), layers.Nodes{x}, engine.Options{Scope: b.ScopeOf})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	e.program, e.length = p, length
-	e.ids, e.lens, e.out = layers.InputValue(ids).Int32s(), layers.InputValue(lens).Int32s(), p.Value(x)
-	return nil
+	return &encoderProgram{p, layers.InputValue(ids).Int32s(), layers.InputValue(lens).Int32s(), p.Value(x)}, nil
 }
 
 // memoryOf is what the layers of a decoder read of the source.
