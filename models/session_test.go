@@ -37,6 +37,8 @@ var written = map[string]struct {
 		"hidden_act":"quick_gelu","attention":[{"type":"sparse_fixed","stride":5,"summary":2}]}`},
 	"stored draws": {text: `{"model_type":"decoder","vocab_size":31,"hidden_size":18,"num_hidden_layers":2,"num_attention_heads":3,
 		"max_position_embeddings":41,"attention":[{"type":"big_bird","block_size":4,"num_random_blocks":1}]}`},
+	"summaries of blocks": {text: `{"model_type":"decoder","vocab_size":31,"hidden_size":18,"num_hidden_layers":2,"num_attention_heads":3,
+		"max_position_embeddings":41,"attention":[{"type":"cross_block","block_size":5}]}`, again: true},
 	"more than patterns": {text: `{"model_type":"decoder","vocab_size":31,"hidden_size":18,"num_hidden_layers":2,"num_attention_heads":3,
 		"max_position_embeddings":41,"attention":[{"type":"band","window_left":3}]}`,
 		change: func(s *stack) {
