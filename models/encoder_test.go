@@ -3,6 +3,7 @@ package models
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -330,4 +331,74 @@ func TestEncoderFaults(t *testing.T) {
 	}
 	_, err := New([]byte(`{"model_type":"decoder","attention":[{"type":"pattern","pattern":"external(2) + full"}],` + sizes + `}`))
 	require.ErrorContains(t, err, "cannot be causal")
+}
+
+// Levels of coarser rows: every token reaches every other, though each layer has blocks of two rows; padding changes nothing.
+func TestEncoderOfLevels(t *testing.T) {
+	for _, pool := range []string{"mean", "linear"} {
+		m, err := New(fmt.Appendf(nil, `{"model_type":"encoder","task":"token_classification","num_labels":5,"vocab_size":31,"hidden_size":12,"num_hidden_layers":4,
+			"num_attention_heads":2,"max_position_embeddings":41,"attention":[{"type":"hier_block","block_size":2,"pool":%q}]}`, pool))
+		require.NoError(t, err)
+		params, err := NewParams(m, tensor.Float64, 3)
+		require.NoError(t, err)
+		run := func(ids []int32, n int32) []float64 {
+			b := layers.New(gorgonia.NewGraph(), params, layers.Options{})
+			in := Inputs{IDs: b.Const("ids", tensor.New(tensor.WithShape(1, len(ids)), tensor.WithBacking(ids))),
+				Lens: b.Const("lens", tensor.New(tensor.WithShape(1), tensor.WithBacking([]int32{n})))}
+			out := m.Forward(b, in, 1)
+			require.NoError(t, b.Err())
+			p, err := engine.Compile(b.Graph(), layers.Nodes{out.Logits}, engine.Options{})
+			require.NoError(t, err)
+			require.NoError(t, p.Run())
+			return append([]float64(nil), engine.Floats[float64](p.Value(out.Logits))...)
+		}
+		ids := []int32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}
+		before := run(ids, 11)
+		for at := range ids {
+			other := slices.Clone(ids)
+			other[at] = 30
+			after := run(other, 11)
+			for i := range ids {
+				require.NotEqual(t, before[i*5:][:5], after[i*5:][:5], "%s: token %d does not reach %d", pool, at, i)
+			}
+		}
+		padded := run(append(slices.Clone(ids), 9, 9, 9), 11)
+		for i, v := range before {
+			require.InDelta(t, v, padded[i], 1e-12)
+		}
+	}
+	_, err := New([]byte(`{"model_type":"encoder","vocab_size":31,"hidden_size":12,"num_hidden_layers":4,"num_attention_heads":2,"residual":"reversible",
+		"attention":[{"type":"hier_block","block_size":2,"pool":"mean"},{"type":"full"}]}`))
+	require.ErrorContains(t, err, "attention[1]")
+	require.ErrorContains(t, err, "residual")
+	_, err = New([]byte(`{"model_type":"decoder","vocab_size":31,"hidden_size":12,"num_hidden_layers":1,"num_attention_heads":2,"attention":[{"type":"hier_block","block_size":2,"pool":"mean"}]}`))
+	require.ErrorContains(t, err, "attention[0].pool")
+}
+
+// Summaries of blocks carry what a token says to the other blocks, also where queries, keys and values are one map.
+func TestEncoderOfCrossBlocks(t *testing.T) {
+	m, err := New([]byte(`{"model_type":"decoder","vocab_size":31,"hidden_size":12,"num_hidden_layers":1,"num_attention_heads":2,"max_position_embeddings":41,
+		"position_embedding_type":"learned","attention":[{"type":"cross_block","block_size":3}]}`))
+	require.NoError(t, err)
+	params, err := NewParams(m, tensor.Float64, 3)
+	require.NoError(t, err)
+	run := func(ids []int32) []float64 {
+		b := layers.New(gorgonia.NewGraph(), params, layers.Options{})
+		out := m.Forward(b, Inputs{IDs: b.Const("ids", tensor.New(tensor.WithShape(1, len(ids)), tensor.WithBacking(ids)))}, 0)
+		require.NoError(t, b.Err())
+		p, err := engine.Compile(b.Graph(), layers.Nodes{out.Logits}, engine.Options{})
+		require.NoError(t, err)
+		require.NoError(t, p.Run())
+		return append([]float64(nil), engine.Floats[float64](p.Value(out.Logits))...)
+	}
+	ids := []int32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}
+	before := run(ids)
+	for at := range ids {
+		other := slices.Clone(ids)
+		other[at] = 30
+		after := run(other)
+		for i := range ids {
+			require.Equal(t, at <= i, fmt.Sprint(before[i*31:][:31]) != fmt.Sprint(after[i*31:][:31]), "token %d, position %d", at, i)
+		}
+	}
 }

@@ -73,6 +73,7 @@ func (c *SkeletonConfig) stack(p *problems, name string, decoder, reads bool) st
 	p.want(c.Norm != "post" || c.Residual != "reversible", "residual", c.Residual, "plain, or norm pre: a norm after the residual sum cannot be computed back")
 	p.oneOf("initializer", c.Initializer, "normal", "xavier_uniform", "sparse_transformer")
 	p.want(c.InitializerRange > 0, "initializer_range", c.InitializerRange, "more than 0")
+	pool := c.pool(p)
 	mixers, external, err := mixersOf(c.Attention, c.NumHiddenLayers, c.NumAttentionHeads, c.MaxPositionEmbeddings, decoder)
 	p.add(err)
 	tree := len(mixers) > 0 && attention.IsTree(mixers[0].Pattern())
@@ -81,19 +82,32 @@ func (c *SkeletonConfig) stack(p *problems, name string, decoder, reads bool) st
 	s := stack{
 		Dims: Dims{Vocab: c.VocabSize, Hidden: c.HiddenSize, Inner: c.IntermediateSize, Layers: c.NumHiddenLayers,
 			Heads: c.NumAttentionHeads, Positions: c.MaxPositionEmbeddings},
-		names: names{tokens: name + ".wte", vectors: name + ".in", types: name + ".wtt", positions: name + ".wpe", external: name + ".globals",
+		names: names{tokens: name + ".wte", vectors: name + ".in", types: name + ".wtt", positions: name + ".wpe", external: name + ".globals", pool: name,
 			layer: name + ".h.", norm1: "ln_1", qkv: "attn.qkv", out: "attn.out",
 			normCross: "ln_cross", crossAttn: "cross", crossQ: "cross.q", crossK: "cross.k", crossV: "cross.v", crossOut: "cross.out",
 			norm2: "ln_2", up: "mlp.up", down: "mlp.down", final: name + ".ln_f", head: "lm_head"},
 		act: act, eps: c.LayerNormEps, position: c.PositionEmbeddingType, shape: c.PositionShape, biased: c.LMHeadBias, ropeBase: c.RopeTheta, external: external, tree: tree,
 		untied: !c.TieWordEmbeddings, post: c.Norm == "post", reverse: c.Residual == "reversible",
-		embedDropout: c.HiddenDropoutProb, residDropout: c.HiddenDropoutProb, mixers: mixers,
+		embedDropout: c.HiddenDropoutProb, residDropout: c.HiddenDropoutProb, mixers: mixers, pool: pool,
 	}
 	if s.post { // the last norm of the last layer is the final one, and embeddings want one, as nothing else bounds them
 		s.names.final, s.names.embedNorm, s.embedNorm = "", name+".ln_e", "before"
 	}
 	s.initialValues(c.Initializer, c.InitializerRange)
 	return s
+}
+
+// pool is how the rows of the layers become coarser, "" if they do not.
+func (c *SkeletonConfig) pool(p *problems) (pool layers.Pool) {
+	for i, e := range c.Attention {
+		of, _ := e.Hierarchy()
+		if i == 0 {
+			pool = of
+		}
+		p.want(of == pool, fmt.Sprintf("attention[%d]", i), e, "the same pool as attention[0]: levels of coarser rows are a matter of all layers")
+	}
+	p.want(pool == "" || c.Residual != "reversible", "residual", c.Residual, "plain: levels of coarser rows are added up, which cannot be computed back")
+	return pool
 }
 
 // checkShape checks the axes of factorized positions.

@@ -60,13 +60,14 @@ type stack struct {
 	finalDropout               float64 // after the last norm
 
 	mixers []attention.Mixer   // attention of each layer
+	pool   layers.Pool         // how the rows of the next layer come of those of a layer, see layers.Hierarchy; "": they are the same
 	scales []float64           // of scores, one a layer; nil: 1/sqrt(D)
 	cross  []attention.Pattern // of each layer, queries of the stream on keys of the memory; nil: none
 }
 
 // names are the scopes of the weights. Those of a layer are relative to the layer's own scope, layer + index.
 type names struct {
-	tokens, vectors, types, positions, embedNorm, external string
+	tokens, vectors, types, positions, embedNorm, external, pool string
 
 	layer    string // "transformer.h."
 	norm1    string
@@ -135,6 +136,13 @@ func (s *stack) runNodes(b *layers.Builder, in Inputs, mem memory, layersPerBloc
 	in.first = b.Scope(fmt.Sprint(s.names.layer, 0))
 	if s.reverse {
 		x = s.reversible(b, x, in, mem)
+	} else if s.pool != "" { // layers are levels of ever coarser rows
+		x = layers.Hierarchy(b.Scope(s.names.pool), x, in.Lens, s.Layers, s.pool, func(l int, x, lens *Node) *Node {
+			level := in
+			level.Lens = lens
+			s.block(b, l, min(layersPerBlock, 1), func(l int) { x = s.layer(b.Scope(fmt.Sprint(s.names.layer, l)), l, x, level, mem) })
+			return x
+		})
 	} else {
 		for l := 0; l < s.Layers; {
 			l = s.block(b, l, layersPerBlock, func(l int) {
