@@ -54,6 +54,11 @@ var pairs = map[string]struct {
 		"decoder_start_token_id":2,"attention_window":[4,6],"dropout":0}`},
 	"bigbird_pegasus": {text: `{"model_type":"bigbird_pegasus","vocab_size":29,"d_model":12,"encoder_layers":2,"decoder_layers":2,"encoder_attention_heads":3,
 		"decoder_attention_heads":2,"encoder_ffn_dim":20,"decoder_ffn_dim":16,"max_position_embeddings":37,"block_size":3,"num_random_blocks":1,"dropout":0}`},
+	"longt5": {text: `{"model_type":"longt5","vocab_size":29,"d_model":12,"d_kv":5,"d_ff":20,"num_layers":2,"num_decoder_layers":2,"num_heads":3,
+		"relative_attention_num_buckets":6,"relative_attention_max_distance":15,"feed_forward_proj":"gated-gelu","local_radius":3,"dropout_rate":0}`},
+	"longt5, transient global": {text: `{"model_type":"longt5","vocab_size":29,"d_model":12,"d_kv":5,"d_ff":20,"num_layers":2,"num_heads":3,
+		"relative_attention_num_buckets":6,"relative_attention_max_distance":15,"feed_forward_proj":"silu","encoder_attention_type":"transient-global",
+		"local_radius":3,"global_block_size":4,"dropout_rate":0}`},
 	"recomputed": {text: pairText("", "", ""), change: func(m *seq2seq) {
 		m.decoder.mixers = slices.Clone(m.decoder.mixers)
 		m.decoder.mixers[1] = opaque{m.decoder.mixers[1].(attention.Plain)}
@@ -124,7 +129,7 @@ func forwardPair(t *testing.T, m Model, params *layers.Params, source, target []
 func TestSeq2SeqSessionEqualsForward(t *testing.T) {
 	eachPair(t, func(t *testing.T, m Seq2Seq, params *layers.Params, again bool) {
 		v := m.Dims().Vocab
-		d, r, why, err := newSeq2SeqDecoding[float64](m.halves(), params, 0)
+		d, r, why, err := newSeq2SeqDecoding[float64](m.halves(), params, 31)
 		require.NoError(t, err)
 		require.Equal(t, again, why != "", why)
 		_, err = d.step([]int32{1})
@@ -153,8 +158,14 @@ func TestSeq2SeqSessionEqualsForward(t *testing.T) {
 			require.NoError(t, err)
 			require.InDeltaSlice(t, want[12*v:][:v], got, 1e-10)
 		}
-		var e *LengthError
-		require.ErrorAs(t, r.read(tokens(38, v)), &e)
+		if m.Dims().Positions > 0 {
+			var e *LengthError
+			require.ErrorAs(t, r.read(tokens(38, v)), &e)
+		} else {
+			require.NoError(t, r.read(tokens(67, v)))
+			_, _, _, err = newSeq2SeqDecoding[float64](m.halves(), params, 0)
+			require.ErrorContains(t, err, "say how many tokens")
+		}
 		require.ErrorContains(t, r.read(nil), "empty")
 		require.ErrorContains(t, r.read([]int32{0, int32(v)}), "outside the vocabulary")
 	})
