@@ -72,10 +72,26 @@ func Attend(b *layers.Builder, c Config, q, k, v *Node) (o, lse *Node) { return 
 // is one tensor of the same form, so nothing is split or joined.
 func AttendQKV(b *layers.Builder, c Config, qkv *Node) (o, lse *Node) { return add(b, c, qkv) }
 
-// add builds the node and the views of its results. in is q, k, v, or all in one.
+// add builds the node and the views of its results, or two nodes where the pattern comes cheaper in two passes. in is q, k, v, or
+// all in one.
 func add(b *layers.Builder, c Config, in ...*Node) (o, lse *Node) {
 	if b.Err() != nil {
 		return nil, nil
+	}
+	if c.route == cheaper && c.IndexQ == nil && c.IndexK == nil && c.Structure == nil && !c.Cross && c.Pattern != nil && in[0] != nil {
+		parts, err := splitFor(c.Pattern, in[0].Shape()[1])
+		if err != nil {
+			return b.Fail(fmt.Errorf("attention: %w", err)), nil
+		}
+		if parts != nil {
+			var done []Part
+			for _, c.Pattern = range parts {
+				o, lse := add(b, c, in...)
+				done = append(done, Part{o, lse})
+			}
+			whole := Merge(b, done...)
+			return whole.O, whole.LSE
+		}
 	}
 	op := &attend{pattern: c.Pattern, heads: c.Heads, fused: len(in) == 1, lensQ: -1, lensK: -1, indexQ: -1, indexK: -1, labels: c.Labels}
 	if op.pattern == nil {
@@ -129,7 +145,7 @@ func add(b *layers.Builder, c Config, in ...*Node) (o, lse *Node) {
 	}
 	err := op.compile(c.route)
 	if err == nil && op.labels != nil && op.structure == nil && op.edges == nil {
-		op.labelled, err = compiled.labels(op.pattern, op.text, op.rq, op.rk, op.order != nil, op.labels, op.labelText)
+		op.labelled, err = compiled.labels(op.pattern, op.text, op.rq, op.rk, op.orderQ != nil || op.orderK != nil, op.labels, op.labelText)
 	}
 	if err != nil {
 		return b.Fail(fmt.Errorf("attention: %w", err)), nil
@@ -164,7 +180,7 @@ type attend struct {
 	labelled         []*kernels.Labels
 	edges            []*kernels.Edges // in place of layouts and labelled
 	want             route
-	order            []int32 // row to token, where the pattern is compiled in another order; nil: as it is
+	orderQ, orderK   []int32 // row to token, where the pattern is compiled in an arrangement; nil: as it is
 }
 
 func (o *attend) sizeO() int   { return o.b * o.tq * o.heads * o.dv }
@@ -261,8 +277,8 @@ func (o *attend) rows(in []engine.Type, index, tokens int) (int, error) {
 // gatherTiles is what gathering rows costs for each tile of queries, in tiles (measured at D = 64, forward and backward).
 const gatherTiles = 3
 
-// compile lays the pattern out. Dilated windows are plain bands in the order of residues; where that saves more tiles than
-// gathering costs, they are compiled in it. Where tiles would be almost empty, pairs are listed.
+// compile lays the pattern out, in its arrangement where that saves more tiles than gathering costs. Where tiles would be almost
+// empty, pairs are listed.
 func (o *attend) compile(want route) error {
 	if err := CheckHeads(o.pattern, o.heads); err != nil {
 		return err
@@ -274,7 +290,7 @@ func (o *attend) compile(want route) error {
 		return err
 	}
 	if want != byLists {
-		if err := o.permute(); err != nil || o.order != nil {
+		if err := o.arrange(); err != nil || o.orderQ != nil || o.orderK != nil {
 			return err
 		}
 	}
@@ -286,35 +302,47 @@ func (o *attend) compile(want route) error {
 	return err
 }
 
-// permute takes the layouts in the order of residues where that pays.
-func (o *attend) permute() error {
-	if o.tq != o.tk || !permutable(o.pattern) {
+// arrange takes the layouts in the arrangement of the pattern where that pays.
+func (o *attend) arrange() error {
+	if o.tq != o.tk || !arrangeable(o.pattern, o.tq) {
 		return nil
 	}
-	bands, err := compiled.get(o.pattern, o.text, o.rq, o.rk, true)
+	layouts, err := compiled.get(o.pattern, o.text, o.rq, o.rk, true)
 	if err != nil {
 		return err
 	}
 	saved := 0
-	for h := range bands {
-		saved += o.layouts[h].Tiles() - bands[h].Tiles()
+	for h := range layouts {
+		saved += o.layouts[h].Tiles() - layouts[h].Tiles()
 	}
-	if tiles := (o.tq + kernels.Tile - 1) / kernels.Tile; saved > gatherTiles*tiles*len(bands) {
-		o.layouts, o.order = bands, o.residues()
+	if tiles := (o.tq + kernels.Tile - 1) / kernels.Tile; saved > gatherTiles*tiles*len(layouts) {
+		o.layouts = layouts
+		o.orderQ = o.rowsOf(func(a arrangement) []int32 { return a.q })
+		o.orderK = o.rowsOf(func(a arrangement) []int32 { return a.k })
 	}
 	return nil
 }
 
-// residues is the order of every head: [T] if all are alike, else [B,H,T].
-func (o *attend) residues() []int32 {
-	var order []int32
+// rowsOf is one side of the arrangement of every head: [T] if all are alike, else [B,H,T]; nil if all are in the order of positions.
+func (o *attend) rowsOf(side func(arrangement) []int32) []int32 {
+	var all []int32
+	other := false
 	for h := range o.pattern.Heads() {
-		order = append(order, residueOrder(gapOf(o.pattern, h), o.tq)...)
+		a, _ := arrange(o.pattern, h, o.tq)
+		order := side(a)
+		other = other || order != nil
+		if order == nil {
+			order = residueOrder(1, o.tq)
+		}
+		all = append(all, order...)
 	}
-	if o.pattern.Heads() == 1 {
-		return order
+	switch {
+	case !other:
+		return nil
+	case o.pattern.Heads() == 1:
+		return all
 	}
-	return slices.Repeat(order, o.b)
+	return slices.Repeat(all, o.b)
 }
 
 func (*attend) Name() string { return "attention" }
@@ -345,79 +373,4 @@ func (o *attend) total(of func(l *kernels.Layout) float64, perPair int) float64 
 		}
 	}
 	return float64(o.b) * sum
-}
-
-func (o *attend) Diff(in Nodes, out, dout *Node) (Nodes, error) {
-	parts, err := engine.Parts(dout, o.sizeO(), o.sizeLSE())
-	if err != nil {
-		return nil, err
-	}
-	if parts[0] == nil {
-		parts[0] = engine.Zeros(out.Graph(), engine.Type{Dtype: out.Dtype(), Shape: tensor.Shape{o.sizeO()}})
-	}
-	args := append(slices.Clone(in), out, parts[0])
-	if parts[1] != nil {
-		args = append(args, parts[1])
-	}
-	g, err := engine.Apply(attendGrad{o, len(in), parts[1] != nil}, args...)
-	if err != nil {
-		return nil, err
-	}
-	ds := make(Nodes, len(in))
-	if o.fused && o.labels == nil {
-		ds[0] = g
-		return ds, nil
-	}
-	at := 0
-	for _, i := range o.differentiated() {
-		if ds[i], err = engine.View(g, at, in[i].Shape()...); err != nil {
-			return nil, err
-		}
-		at += in[i].Shape().TotalSize()
-	}
-	return ds, nil
-}
-
-// differentiated are the inputs with gradients, in the order in which attendGrad has them.
-func (o *attend) differentiated() []int {
-	if o.fused {
-		return append([]int{0}, o.tables()...)
-	}
-	return append([]int{0, 1, 2}, o.tables()...)
-}
-
-// attendGrad computes the gradients of q, k and v: side by side in one tensor if the inputs are, else one after the other; those
-// of the tables of labels behind them.
-// Inputs: those of attend, its result, the gradient of o, that of lse if there is one.
-type attendGrad struct {
-	of     *attend
-	inputs int
-	lse    bool
-}
-
-func (attendGrad) Name() string { return "attention_grad" }
-
-func (o attendGrad) Infer(in []engine.Type) (engine.Type, error) {
-	if _, err := o.of.Infer(in[:o.inputs]); err != nil {
-		return engine.Type{}, err
-	}
-	if in[o.inputs+1].Size() != o.of.sizeO() || o.lse && in[o.inputs+2].Size() != o.of.sizeLSE() {
-		return engine.Type{}, fmt.Errorf("gradients %v do not fit", in[o.inputs+1:])
-	}
-	if o.of.fused && o.of.labels == nil {
-		return in[0], nil
-	}
-	n := 0
-	for _, i := range o.of.differentiated() {
-		n += in[i].Size()
-	}
-	return engine.Type{Dtype: in[0].Dtype, Shape: tensor.Shape{n}}, nil
-}
-
-func (o attendGrad) Flops([]engine.Type, engine.Type) float64 {
-	return o.of.total(func(l *kernels.Layout) float64 { return l.BackwardFlops(o.of.d, o.of.dv) }, 3*o.of.d+2*o.of.dv)
-}
-
-func (attendGrad) Diff(Nodes, *Node, *Node) (Nodes, error) {
-	return nil, fmt.Errorf("a gradient has no gradient of its own here")
 }

@@ -29,7 +29,7 @@ const maxLayouts = 256
 type layoutKey struct {
 	pattern  string
 	nq, nk   int
-	permuted bool
+	arranged bool
 }
 
 type layoutEntry struct {
@@ -46,11 +46,11 @@ type layoutCache struct {
 	clock   uint64
 }
 
-// get returns the layouts of a pattern, text being its String, in the order of residues if permuted.
-func (c *layoutCache) get(p Pattern, text string, nq, nk int, permuted bool) ([]*kernels.Layout, error) {
+// get returns the layouts of a pattern, text being its String, in their arrangement if arranged.
+func (c *layoutCache) get(p Pattern, text string, nq, nk int, arranged bool) ([]*kernels.Layout, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e, err := c.entry(p, text, nq, nk, permuted)
+	e, err := c.entry(p, text, nq, nk, arranged)
 	if err != nil {
 		return nil, err
 	}
@@ -58,21 +58,21 @@ func (c *layoutCache) get(p Pattern, text string, nq, nk int, permuted bool) ([]
 }
 
 // labels returns the labels of the layouts that get returns, name being their String.
-func (c *layoutCache) labels(p Pattern, text string, nq, nk int, permuted bool, labels Labels, name string) ([]*kernels.Labels, error) {
+func (c *layoutCache) labels(p Pattern, text string, nq, nk int, arranged bool, labels Labels, name string) ([]*kernels.Labels, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e, err := c.entry(p, text, nq, nk, permuted)
+	e, err := c.entry(p, text, nq, nk, arranged)
 	if err != nil {
 		return nil, err
 	}
 	if l := e.labelled[name]; l != nil {
 		return l, nil
 	}
-	l, err := compileLabels(labels, e.layouts, func(h int) []int32 {
-		if !permuted {
-			return nil
+	l, err := compileLabels(labels, e.layouts, func(h int) (a arrangement) {
+		if arranged {
+			a, _ = arrange(p, min(h, p.Heads()-1), nq)
 		}
-		return residueOrder(gapOf(p, min(h, p.Heads()-1)), nq)
+		return a
 	})
 	if err != nil {
 		return nil, err
@@ -137,16 +137,16 @@ func (c *layoutCache) find(key layoutKey) *layoutEntry {
 }
 
 // entry returns an entry with its layouts. It is called with mu held.
-func (c *layoutCache) entry(p Pattern, text string, nq, nk int, permuted bool) (*layoutEntry, error) {
-	e := c.find(layoutKey{text, nq, nk, permuted})
+func (c *layoutCache) entry(p Pattern, text string, nq, nk int, arranged bool) (*layoutEntry, error) {
+	e := c.find(layoutKey{text, nq, nk, arranged})
 	if e.layouts != nil {
 		return e, nil
 	}
 	var layouts []*kernels.Layout
 	for h := range p.Heads() {
-		var order []int32
-		if permuted {
-			order = residueOrder(gapOf(p, h), nq)
+		var order arrangement
+		if arranged {
+			order, _ = arrange(p, h, nq)
 		}
 		l, err := compileHead(p, h, nq, nk, order)
 		if err != nil {
@@ -158,56 +158,17 @@ func (c *layoutCache) entry(p Pattern, text string, nq, nk int, permuted bool) (
 	return e, nil
 }
 
-// gapOf returns the gap of a head that is nothing but a dilated window (cut to causal or not) or a
-// band, whose gap is 1; else 0.
-func gapOf(p Pattern, h int) int {
-	switch q := p.(type) {
-	case causal:
-		return gapOf(q.of, h)
-	case perHead:
-		return gapOf(q[h], 0)
-	case Dilated:
-		return q.Gap
-	case Band:
-		return 1
-	}
-	return 0
-}
-
-// residueOrder lists 0 … n-1 by residue of gap, then by size. A dilated window is a plain band in this order, which fills its
-// tiles gap times better.
-func residueOrder(gap, n int) []int32 {
-	order := make([]int32, 0, n)
-	for c := range min(gap, n) {
-		for i := c; i < n; i += gap {
-			order = append(order, int32(i))
-		}
-	}
-	return order
-}
-
-// permutable reports whether residue order pays: every head is a window and one of them is dilated.
-func permutable(p Pattern) bool {
-	widest := 0
-	for h := range p.Heads() {
-		g := gapOf(p, h)
-		if g == 0 {
-			return false
-		}
-		widest = max(widest, g)
-	}
-	return widest > 1
-}
-
-// compileHead builds the layout of one head. With an order, row r of the layout is query order[r] and column c key order[c];
-// every run of the pattern must be contiguous in it.
-func compileHead(p Pattern, h, nq, nk int, order []int32) (*kernels.Layout, error) {
+// compileHead builds the layout of one head. In an arrangement, row r of the layout is query order.q[r] and column c key
+// order.k[c]; every run of the pattern must be contiguous in it.
+func compileHead(p Pattern, h, nq, nk int, order arrangement) (*kernels.Layout, error) {
 	n := max(nq, nk)
-	var place []int // inverse of order
-	if order != nil {
+	var place []int // of each key
+	if order.k != nil {
 		place = make([]int, n)
-		for r, i := range order {
-			place[i] = r
+		for c, j := range order.k {
+			if j >= 0 {
+				place[j] = c
+			}
 		}
 	}
 	b := kernels.NewLayoutBuilder(nq, nk)
@@ -217,12 +178,12 @@ func compileHead(p Pattern, h, nq, nk int, order []int32) (*kernels.Layout, erro
 		rows := min(kernels.Tile, nq-q)
 		for r := range rows {
 			i := q + r
-			if order != nil {
-				i = int(order[i])
+			if order.q != nil {
+				i = int(order.q[i])
 			}
 			runs = clip(p.Row(h, i, n, runs[:0]), 0, 0, nk)
 			for k, run := range runs {
-				if order != nil {
+				if place != nil {
 					lo := place[run.Lo]
 					runs[k] = Run{lo, lo + run.Len(), 1}
 				}

@@ -111,7 +111,7 @@ func TestCompileIsQuick(t *testing.T) {
 		"band(255,0) + global(0,-1)": 2 * time.Second,
 	} {
 		begin := time.Now()
-		l, err := compileHead(parse(t, s), 0, 1<<16, 1<<16, nil)
+		l, err := compileHead(parse(t, s), 0, 1<<16, 1<<16, arrangement{})
 		require.NoError(t, err)
 		require.Less(t, time.Since(begin), most, s)
 		t.Log(s, time.Since(begin), l.Tiles(), len(l.Masks))

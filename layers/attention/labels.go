@@ -124,7 +124,7 @@ func (o *attend) tables() []int {
 }
 
 // compileLabels labels the layouts of a pattern: one entry if layouts and labels are alike for all heads, else one for each.
-func compileLabels(labels Labels, layouts []*kernels.Layout, order func(h int) []int32) ([]*kernels.Labels, error) {
+func compileLabels(labels Labels, layouts []*kernels.Layout, order func(h int) arrangement) ([]*kernels.Labels, error) {
 	heads := max(len(layouts), labelHeads(labels))
 	out := make([]*kernels.Labels, heads)
 	for h := range out {
@@ -135,9 +135,12 @@ func compileLabels(labels Labels, layouts []*kernels.Layout, order func(h int) [
 		}
 		head, n, perm := min(h, labelHeads(labels)-1), max(l.NQ, l.NK), order(h)
 		var err error
-		out[h], err = kernels.NewLabels(l, labels.Count(), perm == nil && isRelative(labels), func(i, j int) int {
-			if perm != nil {
-				i, j = int(perm[i]), int(perm[j])
+		out[h], err = kernels.NewLabels(l, labels.Count(), perm.q == nil && perm.k == nil && isRelative(labels), func(i, j int) int {
+			if perm.q != nil {
+				i = int(perm.q[i])
+			}
+			if perm.k != nil {
+				j = int(perm.k[j])
 			}
 			return labels.Label(head, i, j, n)
 		})

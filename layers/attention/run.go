@@ -96,9 +96,7 @@ func prepare[F kernels.Float](o *attend, c *call[F], packed []F, in []engine.Val
 		a.Q, a.K, a.V = split(o, engine.Floats[F](in[0]), engine.Floats[F](in[1]), engine.Floats[F](in[2]))
 	}
 	a.O, a.LSE = rowsOf(packed, o.tq, o.dv, o.heads*o.dv), packed[o.sizeO():]
-	if o.order != nil {
-		a.IndexQ, a.IndexK = o.order, o.order
-	}
+	a.IndexQ, a.IndexK = o.orderQ, o.orderK
 	if o.indexQ >= 0 {
 		a.IndexQ, a.TokensQ = engine.Ints(in[o.indexQ]), o.tq
 	}
@@ -133,7 +131,7 @@ func forward[F kernels.Float](o *attend, out engine.Value, in []engine.Value) er
 	if err := prepare(o, c, engine.Floats[F](out), in); err != nil {
 		return err
 	}
-	if !o.byExample() {
+	if !o.byExample() || unpadded(o, &c.a) {
 		return c.a.Forward()
 	}
 	whole := c.a
@@ -168,7 +166,7 @@ func backward[F kernels.Float](o *attendGrad, out engine.Value, in []engine.Valu
 		behind += nk + in[2].Size()
 	}
 	setLabelGrads(of, &c.a, d[behind:], in)
-	if !of.byExample() {
+	if !of.byExample() || unpadded(of, &c.a) {
 		return c.a.Backward(c.dO, c.dLSE, c.dQ, c.dK, c.dV)
 	}
 	whole := *c
@@ -189,6 +187,16 @@ func backward[F kernels.Float](o *attendGrad, out engine.Value, in []engine.Valu
 // byExample reports whether every example has a layout of its own: it has a structure, or positions are counted from its own end.
 func (o *attend) byExample() bool {
 	return o.structure != nil || (o.lensK >= 0 || o.lensQ >= 0) && o.pattern.FromEnd() && o.indexK < 0 && o.indexQ < 0
+}
+
+// unpadded reports whether no example carries padding: then the layouts of the full length are those of each.
+func unpadded[F kernels.Float](o *attend, a *kernels.Attention[F]) bool {
+	for b := range o.b {
+		if a.LensQ != nil && int(a.LensQ[b]) < o.tq || a.LensK != nil && int(a.LensK[b]) < o.tk {
+			return false
+		}
+	}
+	return o.structure == nil
 }
 
 // example sets a call for one example of whole alone, with the pattern laid out for its own length.

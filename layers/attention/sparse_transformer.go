@@ -67,9 +67,14 @@ func (f Fixed) columns() Summary      { return Summary{Stride: f.Stride, Columns
 type Summary struct {
 	alike
 	Stride, Columns, Group int
+
+	earlier bool // only of blocks before the query's own
 }
 
 func (s Summary) String() string {
+	if s.earlier {
+		return fmt.Sprintf("summary(%d,%d,%d) before", s.Stride, s.Columns, s.Group)
+	}
 	if s.Group == 0 {
 		return fmt.Sprintf("summary(%d,%d)", s.Stride, s.Columns)
 	}
@@ -85,11 +90,16 @@ func (s Summary) reads(j int) bool {
 	lo, hi := s.within()
 	return j%s.Stride >= lo && j%s.Stride < hi
 }
-func (s Summary) Sees(_, i, j, n int) bool { return inside(i, j, n) && j <= i && s.reads(j) }
+func (s Summary) Sees(_, i, j, n int) bool {
+	return inside(i, j, n) && j <= i && s.reads(j) && !(s.earlier && j/s.Stride == i/s.Stride)
+}
 func (s Summary) Row(_, i, n int, dst []Run) []Run {
 	start := i / s.Stride * s.Stride
 	lo, hi := s.within()
 	dst = s.rowBefore(start, dst)
+	if s.earlier {
+		return dst
+	}
 	return appendRun(dst, start+lo, min(n, i+1, start+hi), 1)
 }
 
@@ -108,6 +118,9 @@ func (s Summary) Col(_, j, n int, dst []Run) []Run {
 	if !s.reads(j) {
 		return dst
 	}
+	if s.earlier {
+		return appendRun(dst, (j/s.Stride+1)*s.Stride, n, 1)
+	}
 	return appendRun(dst, j, n, 1)
 }
 func (s Summary) NNZ(_, n int) int64 {
@@ -116,7 +129,7 @@ func (s Summary) NNZ(_, n int) int64 {
 	for start := 0; start < n; start += s.Stride {
 		rows := min(s.Stride, n-start)
 		total += int64(rows) * int64(start/s.Stride*s.Columns)
-		if rows > lo { // of the block itself
+		if rows > lo && !s.earlier { // of the block itself
 			own := min(rows, hi) - lo
 			total += triangle(own) + int64(rows-lo-own)*int64(own)
 		}
