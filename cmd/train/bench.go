@@ -34,6 +34,7 @@ var variants = []struct {
 	{"full", "dense", func(int) string { return `{"type":"full"}` }, nil},
 	{"band", "band", func(w int) string { return fmt.Sprintf(`{"type":"band","window_left":%d}`, w-1) }, nil},
 	{"longformer", "longformer", nil, peerLongformer},
+	{"bigbird", "bigbird", nil, peerBigBird},
 }
 
 // peerLongformer is an encoder with half of the window on each side and no global token.
@@ -41,6 +42,13 @@ func peerLongformer(f *benchFlags) string {
 	return fmt.Sprintf(`{"model_type":"longformer","task":"masked_lm","vocab_size":%d,"hidden_size":256,"num_hidden_layers":4,"num_attention_heads":4,
 		"intermediate_size":1024,"attention_window":%d,"max_position_embeddings":%d,"type_vocab_size":1,"hidden_dropout_prob":0,"attention_probs_dropout_prob":0}`,
 		f.vocab, f.window, f.length+2)
+}
+
+// peerBigBird is an encoder with blocks of 64: three of the window, three random ones, the first and the last; the window is not asked for.
+func peerBigBird(f *benchFlags) string {
+	return fmt.Sprintf(`{"model_type":"big_bird","task":"masked_lm","vocab_size":%d,"hidden_size":256,"num_hidden_layers":4,"num_attention_heads":4,
+		"intermediate_size":1024,"block_size":64,"num_random_blocks":3,"max_position_embeddings":%d,"type_vocab_size":1,"hidden_dropout_prob":0,
+		"attention_probs_dropout_prob":0}`, f.vocab, f.length)
 }
 
 // benchLine is the result of a measurement; the fields are those of the peers' bench.py.
@@ -68,7 +76,7 @@ func benchCommand(a *app) *cobra.Command {
 		Use:   "bench",
 		Short: "Time and memory of a training step",
 		Long: `Bench times a full training step (forward, backward, AdamW) of the model that the PyTorch comparison builds: batch 1, width 256, 4 layers, 4 heads,
-feed-forward 1024 with GELU, sinusoidal positions, untied head, random tokens. Encoders (longformer) are those of Hugging Face, with a label at every token.
+feed-forward 1024 with GELU, sinusoidal positions, untied head, random tokens. Encoders (longformer, bigbird) are those of Hugging Face, with a label at every token.
 After one warm-up step it times --steps of them.
 peak_mb is the largest resident set of the process.
 
