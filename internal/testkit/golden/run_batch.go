@@ -43,10 +43,13 @@ var known = []string{"input_ids", "vectors", "attention_mask", "token_type_ids",
 //
 // Errors: *InputError for an input that is missing, unknown or of the wrong shape.
 func (c *Case) Batch() (Batch, error) {
-	in := Batch{Weights: map[string]*Tensor{}, Draws: map[int]*Tensor{}}
+	in := Batch{Weights: map[string]*Tensor{}}
 	for _, name := range c.Names("rand/") {
 		var layer int
 		if n, _ := fmt.Sscanf(name, "layer%d.rand_attn", &layer); n == 1 {
+			if in.Draws == nil {
+				in.Draws = map[int]*Tensor{}
+			}
 			in.Draws[layer] = c.Rand(name)
 		}
 	}
