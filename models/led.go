@@ -47,7 +47,7 @@ func newLED(raw []byte) (Model, error) {
 	m := &LED{rest: rest}
 	m.encoder, m.decoder = c.halves(&p, "led.", "max_encoder_position_embeddings", c.MaxEncoderPositionEmbeddings,
 		"max_decoder_position_embeddings", c.MaxDecoderPositionEmbeddings)
-	m.encoder.mixers = c.AttentionWindow.mixers(&p, c.EncoderLayers, "encoder_layers")
+	m.encoder.mixers = c.AttentionWindow.mixers(&p, c.EncoderLayers, "encoder_layers", nil)
 	m.special = p.special(c.VocabSize, c.DecoderStartTokenID, c.PadTokenID, c.EosTokenID)
 	if err := config.Merge(read, p.err()); err != nil {
 		return nil, err

@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"gorgonia.org/tensor"
-
 	"github.com/euryale-ml/euryale/internal/config"
 	"github.com/euryale-ml/euryale/internal/kernels"
 	"github.com/euryale-ml/euryale/layers"
@@ -43,8 +41,8 @@ func (w windows) MarshalJSON() ([]byte, error) {
 	return json.Marshal([]int(w))
 }
 
-// mixers are the attention of each of so many layers.
-func (w windows) mixers(p *problems, layers int, layersKey string) []attention.Mixer {
+// mixers are the attention of each of so many layers, with the tokens that are global unless others are given.
+func (w windows) mixers(p *problems, layers int, layersKey string, globals []int) []attention.Mixer {
 	p.want(len(w) == 1 || len(w) == layers, "attention_window", w, fmt.Sprintf("one number, or one for each of %d layers (%s)", layers, layersKey))
 	if len(w) == 0 {
 		return nil
@@ -59,7 +57,7 @@ func (w windows) mixers(p *problems, layers int, layersKey string) []attention.M
 	all := make([]attention.Mixer, min(max(layers, 0), maxLayers))
 	for l := range all {
 		side := w[l%len(w)] / 2
-		all[l] = attention.Longformer{WindowLeft: side, WindowRight: side}
+		all[l] = attention.Longformer{WindowLeft: side, WindowRight: side, Globals: globals}
 	}
 	return all
 }
@@ -93,7 +91,11 @@ func newLongformer(raw []byte) (Model, error) {
 	first := c.PadTokenID + 1 // row of the first token in the table of positions
 	p.want(c.MaxPositionEmbeddings > first, "max_position_embeddings", c.MaxPositionEmbeddings,
 		fmt.Sprintf("more than pad_token_id + 1 (%d): the rows before are those of no token", first))
-	s.mixers = c.AttentionWindow.mixers(&p, c.NumHiddenLayers, "num_hidden_layers")
+	var globals []int
+	if task == "sequence_classification" || task == "regression" {
+		globals = []int{0}
+	}
+	s.mixers = c.AttentionWindow.mixers(&p, c.NumHiddenLayers, "num_hidden_layers", globals)
 	if err := config.Merge(read, p.err()); err != nil {
 		return nil, err
 	}
@@ -124,22 +126,8 @@ func (m *Longformer) Warnings() []string {
 
 // Forward adds the network to the graph.
 func (m *Longformer) Forward(b *layers.Builder, in Inputs, layersPerBlock int) Outputs {
-	if in.Globals == nil {
-		in.Globals = m.globals(b, in)
+	if in.Globals == nil && in.IDs != nil && m.head.task == "question_answering" {
+		in.Globals = questionRows(b, in.IDs, in.Lens, int32(m.cfg.SepTokenID))
 	}
 	return m.withHead(b, in, m.head, layersPerBlock)
-}
-
-// globals are the tokens that the task makes global.
-func (m *Longformer) globals(b *layers.Builder, in Inputs) *Node {
-	if b.Err() != nil || in.IDs == nil {
-		return nil
-	}
-	switch batch := in.IDs.Shape()[0]; m.head.task {
-	case "sequence_classification", "regression":
-		return b.Const(fmt.Sprint("globals.first.", batch), tensor.New(tensor.WithShape(batch, 1), tensor.WithBacking(make([]int32, batch))))
-	case "question_answering":
-		return questionRows(b, in.IDs, in.Lens, int32(m.cfg.SepTokenID))
-	}
-	return nil
 }

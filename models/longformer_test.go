@@ -2,6 +2,7 @@ package models
 
 import (
 	"encoding/json"
+	"math"
 	"strings"
 	"testing"
 
@@ -31,33 +32,52 @@ func TestLongformerParameterCount(t *testing.T) {
 	require.Equal(t, 62, m.Dims().Positions)
 }
 
-// Which tokens are global without being told depends on the task.
+// Which tokens are global without being told depends on the task; what is told takes its place.
 func TestLongformerGlobalsOfTask(t *testing.T) {
 	const sep = 2
 	ids := []int32{0, 11, sep, 5, 6, sep, 7, 8, 0, 12, 13, 14, sep, sep, 1, 1}
 	lens := []int32{8, 6}
-	for task, want := range map[string][]int32{
-		"masked_lm": nil, "token_classification": nil,
-		"sequence_classification": {0, 0}, "regression": {0, 0},
-		"question_answering": {0, 1, -1, -1, -1, -1, -1, -1, 0, 1, 2, 3, -1, -1, -1, -1},
-	} {
-		m, err := New([]byte(longText(`,"task":"` + task + `"`)))
-		require.NoError(t, err)
-		b := layers.New(gorgonia.NewGraph(), layers.NewParams(tensor.Float32), layers.Options{})
-		in := Inputs{IDs: b.Input("ids", tensor.Int32, 2, 8), Lens: b.Input("lens", tensor.Int32, 2)}
-		copy(layers.InputValue(in.IDs).Int32s(), ids)
-		copy(layers.InputValue(in.Lens).Int32s(), lens)
-		g := m.(*Longformer).globals(b, in)
-		require.NoError(t, b.Err())
-		if want == nil {
-			require.Nil(t, g)
-			continue
+	for task, of := range map[string][]int32{"masked_lm": nil, "token_classification": nil, "sequence_classification": {0, -1, -1, -1, 0, -1, -1, -1},
+		"regression": {-1, 0, -1, -1, -1, -1, 0, -1}, "question_answering": {0, 1, -1, -1, 0, 1, 2, 3}} {
+		m, params := load(t, longText(`,"task":"`+task+`"`))
+		none := outputs(t, m, params, ids, lens, []int32{-1, -1})
+		alone := outputs(t, m, params, ids, lens, nil)
+		require.Equal(t, of == nil, sameNumbers(none, alone), task)
+		if of == nil {
+			require.Equal(t, "band(2,2)", m.(*Longformer).pattern(0).String())
+		} else {
+			require.Less(t, difference(alone, outputs(t, m, params, ids, lens, of)), 1e-12, task)
 		}
-		got, err := value(b, g)
-		require.NoError(t, err)
-		require.Equal(t, want, got, task)
 	}
 }
+
+// outputs are the logits of two examples, of all rows that are not padding, with the globals that are given, if any.
+func outputs(t *testing.T, m Model, params *layers.Params, ids, lens, globals []int32) []float64 {
+	b := layers.New(gorgonia.NewGraph(), params, layers.Options{})
+	in := Inputs{IDs: b.Input("ids", tensor.Int32, 2, len(ids)/2), Lens: b.Input("lens", tensor.Int32, 2)}
+	copy(layers.InputValue(in.IDs).Int32s(), ids)
+	copy(layers.InputValue(in.Lens).Int32s(), lens)
+	if globals != nil {
+		in.Globals = b.Input("globals", tensor.Int32, 2, len(globals)/2)
+		copy(layers.InputValue(in.Globals).Int32s(), globals)
+	}
+	out := m.Forward(b, in, 0)
+	require.NoError(t, b.Err())
+	p, err := engine.Compile(b.Graph(), layers.Nodes{out.Logits}, engine.Options{CheckFinite: true})
+	require.NoError(t, err)
+	require.NoError(t, p.Run())
+	return append([]float64(nil), engine.Floats[float64](p.Value(out.Logits))...)
+}
+
+// difference is the largest between two lists.
+func difference(x, y []float64) (most float64) {
+	for i := range x {
+		most = max(most, math.Abs(x[i]-y[i]))
+	}
+	return most
+}
+
+func sameNumbers(x, y []float64) bool { return difference(x, y) == 0 }
 
 // value runs a graph for a node of whole numbers.
 func value(b *layers.Builder, n *Node) ([]int32, error) {

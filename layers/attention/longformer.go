@@ -2,6 +2,7 @@ package attention
 
 import (
 	"fmt"
+	"slices"
 
 	"gorgonia.org/tensor"
 
@@ -18,7 +19,7 @@ import (
 //
 // Cost: O(B·H·T·(window + |G|)·D) and, where there are globals, two more projections of all tokens; memory O(B·T·C). An example's own
 // G is known only when the graph runs: its keys stand in a strip before the tokens, which every query reads, and are taken out of the
-// windows, so nothing is counted twice and no mask is T by T. Without globals it is the window alone; then the weights of the
+// windows, so nothing is counted twice and no mask is T by T. The first tokens of every example need no strip. Without globals it is the window alone; then the weights of the
 // global projections exist, but nothing reads them and their gradient is 0.
 // Source: Beltagy, Peters, Cohan 2020, arXiv 2004.05150, sections 3.1 to 3.3.
 // Differs from the official code: windows are counted on each side, not together; dilation and any length work everywhere, without
@@ -81,7 +82,12 @@ func (l Longformer) Mix(b *layers.Builder, in Stream) *Node {
 	}
 
 	// All rows, of the globals too: window ∪ G.
-	c := l.withStrip(b, in, globals)
+	var c Config
+	if k := l.prefix(); k > 0 && in.Globals == nil && len(l.Dilation) == 0 {
+		c = in.Config(union{l.window(), firstKeys(k)})
+	} else {
+		c = l.withStrip(b, in, globals)
+	}
 	var local, o *Node
 	if len(in.QKV) == 1 {
 		local, _ = AttendQKV(b, c, in.QKV[0])
@@ -116,6 +122,16 @@ func (l Longformer) projections(b *layers.Builder, in Stream, globals *Node) (q,
 		k = in.Rotate(b.Scope("key_global"), k, nil)
 	}
 	return q, k, v
+}
+
+// prefix is how many tokens are global if those are the first ones, else 0. The first keys need no strip: they stand before all others.
+func (l Longformer) prefix() int {
+	for k, p := range slices.Compact(slices.Sorted(slices.Values(l.Globals))) {
+		if p != k {
+			return 0
+		}
+	}
+	return len(slices.Compact(slices.Sorted(slices.Values(l.Globals))))
 }
 
 // withStrip is the attention on window ∪ G. Its columns are a strip for the keys of the globals, as wide as whole tiles, and then the

@@ -188,6 +188,39 @@ func TestLongformerCost(t *testing.T) {
 	}
 }
 
+// The first tokens are global without a gather: in tiles of the window and a column, and to what the strip gives.
+func TestLongformerPrefix(t *testing.T) {
+	for k, globals := range map[int][]int{0: nil, 1: {0}, 3: {2, 1, 0, 0}} {
+		require.Equal(t, k, Longformer{Globals: globals}.prefix())
+	}
+	require.Zero(t, Longformer{Globals: []int{0, 2}}.prefix())
+	require.Zero(t, Longformer{Globals: []int{-1, 0}}.prefix())
+
+	s := longScenes["the first tokens"]
+	want, _, grads := s.build(t, tensor.Float64).run(t)
+	g := s.build(t, tensor.Float64)
+	for _, n := range g.b.Graph().AllNodes() {
+		_, strip := engine.OpOf(n).(stripColumns)
+		require.False(t, strip)
+	}
+	s.globals = []int32{2, 0, 1, 1, 0, 2, 0, 1, 2}
+	got, _, again := s.build(t, tensor.Float64).run(t)
+	close(t, want, got, 1e-12, "strip")
+	for name := range grads {
+		close(t, grads[name], again[name], 1e-11, name)
+	}
+	for _, n := range []int{0, 1, 2, 5, 13} {
+		for i := -1; i <= n; i++ {
+			keys, queries := Keys(firstKeys(2), 0, i, n), positions(firstKeys(2).Col(0, i, n, nil))
+			for j := -1; j <= n; j++ {
+				require.Equal(t, firstKeys(2).Sees(0, i, j, n), slices.Contains(keys, j))
+				require.Equal(t, firstKeys(2).Sees(0, j, i, n), slices.Contains(queries, j))
+			}
+		}
+		require.EqualValues(t, n*min(n, 2), firstKeys(2).NNZ(0, n))
+	}
+}
+
 // fronted is the same set by row, by column and counted, and is laid out as such.
 func TestFronted(t *testing.T) {
 	for _, n := range []int{1, 2, 7, 64, 101} {

@@ -94,6 +94,27 @@ func (f fronted) NNZ(h, n int) int64 {
 	return f.of.NNZ(h, t) + int64(t)*int64(f.front)
 }
 
+// firstKeys is a pattern in which every query reads so many keys, the first ones.
+type firstKeys int
+
+func (f firstKeys) String() string           { return fmt.Sprintf("first keys(%d)", int(f)) }
+func (f firstKeys) Heads() int               { return 1 }
+func (f firstKeys) FromEnd() bool            { return false }
+func (f firstKeys) Sees(_, i, j, n int) bool { return inside(i, j, n) && j < int(f) }
+func (f firstKeys) Row(_, i, n int, dst []Run) []Run {
+	if i < 0 || i >= n {
+		return dst
+	}
+	return appendRun(dst, 0, min(int(f), n), 1)
+}
+func (f firstKeys) Col(_, j, n int, dst []Run) []Run {
+	if j < 0 || j >= min(int(f), n) {
+		return dst
+	}
+	return appendRun(dst, 0, n, 1)
+}
+func (f firstKeys) NNZ(_, n int) int64 { return int64(n) * int64(min(int(f), n)) }
+
 // globalRows sorts the positions of the globals of each example, each once, and puts -1 behind them. Positions that are padding are
 // left out, and so are negative ones unless they count fromEnd. Inputs: positions int32 [B,G], perhaps lens.
 type globalRows struct {

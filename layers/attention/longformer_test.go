@@ -31,6 +31,8 @@ var longScenes = map[string]longScene{
 		globals: []int32{5, 0, 5, -1, 6, 9, 2, -1, 0, 1, -3, 12}},
 	"of the entry, from the end": {of: Longformer{WindowLeft: 1, WindowRight: 2, Globals: []int{-1, 3, 0, -9}}, b: 2, t: 11, c: 5, heads: 2, d: 3,
 		lens: []int32{11, 4}, fused: true},
+	"the first tokens":     {of: Longformer{WindowLeft: 2, WindowRight: 1, Globals: []int{2, 0, 1, 1}}, b: 3, t: 71, c: 5, heads: 2, d: 3, lens: []int32{71, 2, 0}, fused: true},
+	"the first, dilated":   {of: Longformer{WindowLeft: 2, WindowRight: 1, Dilation: []int{4}, Globals: []int{0}}, b: 2, t: 11, c: 5, heads: 2, d: 3, lens: []int32{11, 7}},
 	"no globals":           {of: Longformer{WindowLeft: 2, WindowRight: 3}, b: 2, t: 11, c: 5, heads: 2, d: 3, fused: true, lens: []int32{11, 4}},
 	"some without globals": {of: Longformer{WindowLeft: 2, WindowRight: 3}, b: 2, t: 11, c: 5, heads: 2, d: 3, globals: []int32{-1, -1, 10, 0}},
 	"shared projections":   {of: Longformer{WindowLeft: 4, WindowRight: 4, ShareQKV: true}, b: 2, t: 17, c: 7, heads: 2, d: 3, globals: []int32{16, 3, 2, -1}},
