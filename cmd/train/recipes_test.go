@@ -77,7 +77,7 @@ func TestRecipesRun(t *testing.T) {
 			require.Equal(t, whole["val_loss"], resumed["val_loss"])
 			require.Equal(t, whole["test_loss"], resumed["test_loss"])
 
-			e := euryale(t, "eval", half, "--json").ok(t).last(t)
+			e := euryale(t, "eval", resumed["checkpoint"].(string), "--json").ok(t).last(t)
 			require.Equal(t, whole["test_loss"], e["loss"])
 			require.Contains(t, e, strings.Split(strings.Split(r.Metric, " ")[0], ",")[0], "the metric of the recipe is a number of eval")
 			if m := taskOf(t, half); m == "causal_lm" || m == "seq2seq_lm" {
