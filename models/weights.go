@@ -81,6 +81,20 @@ func Weights(m Model, file *checkpoints.Safetensors, dtype tensor.Dtype) (*layer
 	if err != nil {
 		return nil, err
 	}
+	faults, err := readWeights(m, params, file)
+	if err == nil && !faults.none() {
+		err = faults
+	}
+	if err != nil {
+		return nil, err
+	}
+	return params, nil
+}
+
+func (e *WeightsError) none() bool { return len(e.Missing)+len(e.Unknown)+len(e.Shape) == 0 }
+
+// readWeights gives a model the weights of a file, as far as they fit, and tells what did not.
+func readWeights(m Model, params *layers.Params, file *checkpoints.Safetensors) (*WeightsError, error) {
 	var faults WeightsError
 	found := map[string]bool{}
 	for _, name := range file.Names() {
@@ -107,13 +121,14 @@ func Weights(m Model, file *checkpoints.Safetensors, dtype tensor.Dtype) (*layer
 			faults.Unknown = append(faults.Unknown, name)
 			continue
 		}
+		found[p.Name] = true
 		info, _ := file.Info(name)
 		if !slices.Equal(info.Shape, []int(p.Value.Shape())) {
 			faults.Shape = append(faults.Shape, fmt.Sprintf("%s: %v, want %v", name, info.Shape, p.Value.Shape()))
-			found[p.Name] = true
 			continue
 		}
-		if dtype == tensor.Float32 {
+		var err error
+		if params.Dtype() == tensor.Float32 {
 			err = file.ReadFloat32s(name, p.Value.Float32s())
 		} else {
 			err = file.ReadFloat64s(name, p.Value.Float64s())
@@ -121,17 +136,13 @@ func Weights(m Model, file *checkpoints.Safetensors, dtype tensor.Dtype) (*layer
 		if err != nil {
 			return nil, err
 		}
-		found[p.Name] = true
 	}
 	for _, p := range params.All() {
 		if !found[p.Name] {
 			faults.Missing = append(faults.Missing, p.Name)
 		}
 	}
-	if faults.Missing != nil || faults.Unknown != nil || faults.Shape != nil {
-		return nil, &faults
-	}
-	return params, nil
+	return &faults, nil
 }
 
 // passedOver tells whether a tensor that is no weight of the model may be there all the same.

@@ -137,3 +137,47 @@ func TestWeightsErrors(t *testing.T) {
 	require.ErrorIs(t, err, checkpoints.ErrInvalid, "numbers that are not floating point")
 	require.ErrorContains(t, err, bias)
 }
+
+// TestStart: another head starts afresh, all else is read; what does not fit elsewhere is a fault.
+func TestStart(t *testing.T) {
+	for _, c := range []struct {
+		from, to    string
+		fresh, left []string
+	}{
+		{encoders[0].text, strings.Replace(encoders[0].text, `"masked_lm"`, `"sequence_classification","num_labels":4`, 1),
+			[]string{"head.out.weight", "head.out.bias"}, []string{"head.bias", "head.dense.bias", "head.dense.weight", "head.norm.bias", "head.norm.weight"}},
+		{encoders[4].text, strings.Replace(encoders[4].text, `"num_labels":2`, `"num_labels":3`, 1), []string{"head.out.bias", "head.out.weight"}, nil},
+		{`{` + smallBert + `}`, `{` + smallBert + `,"task":"sequence_classification"}`,
+			[]string{"bert.pooler.dense.weight", "bert.pooler.dense.bias", "classifier.weight", "classifier.bias"},
+			[]string{"cls.predictions.bias", "cls.predictions.transform.LayerNorm.bias", "cls.predictions.transform.LayerNorm.weight",
+				"cls.predictions.transform.dense.bias", "cls.predictions.transform.dense.weight"}},
+		{small["gpt2"], small["gpt2"], nil, nil},
+	} {
+		_, old := load(t, c.from)
+		m, err := New([]byte(c.to))
+		require.NoError(t, err)
+		got, fresh, left, err := Start(m, opened(t, tensorsOf(old)), tensor.Float64, 3)
+		require.NoError(t, err)
+		require.Equal(t, c.fresh, fresh)
+		require.Equal(t, c.left, left)
+		initial, err := NewParams(m, tensor.Float64, 3)
+		require.NoError(t, err)
+		for _, p := range got.All() {
+			of := old
+			if slices.Contains(fresh, p.Name) {
+				of = initial
+			}
+			want, ok := of.Get(p.Name)
+			require.True(t, ok)
+			require.Equal(t, want.Value.Float64s(), p.Value.Float64s(), p.Name)
+		}
+	}
+	m, old := load(t, encoders[0].text)
+	all := tensorsOf(old)
+	delete(all, "encoder.ln_f.bias")
+	delete(all, "head.bias")
+	_, _, _, err := Start(m, opened(t, all), tensor.Float64, 3)
+	var faults *WeightsError
+	require.ErrorAs(t, err, &faults)
+	require.Equal(t, WeightsError{Missing: []string{"encoder.ln_f.bias"}}, *faults)
+}

@@ -76,7 +76,7 @@ func (a *app) fit(ctx context.Context, f fitFlags) (err error) {
 			return withClose(err, source)
 		}
 	}
-	params, err := weights(m, source)
+	params, err := a.weights(m, source, j.Train.Seed)
 	if err = withClose(err, source); err != nil {
 		return err
 	}

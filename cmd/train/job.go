@@ -124,14 +124,20 @@ func closeModel(m *checkpoints.Model) error {
 	return m.Close()
 }
 
-// weights reads the weights that a run starts from; nil if there are none to read.
-func weights(m models.Model, source *checkpoints.Model) (*layers.Params, error) {
+// weights reads the weights that a run starts from; nil if there are none to read. A head that the source has not starts afresh.
+func (a *app) weights(m models.Model, source *checkpoints.Model, seed uint64) (*layers.Params, error) {
 	if source == nil {
 		return nil, nil
 	}
-	params, err := models.Weights(m, source.Tensors, tensor.Float32)
+	params, fresh, left, err := models.Start(m, source.Tensors, tensor.Float32, seed)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", source.Dir, err)
+	}
+	if len(fresh) > 0 {
+		a.out.note("note: a head of its own, with initial values: %s", strings.Join(fresh, ", "))
+	}
+	if len(left) > 0 {
+		a.out.note("note: not read, of another head: %s", strings.Join(left, ", "))
 	}
 	return params, nil
 }

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestEncoder: hidden tokens are learned, the run stops and goes on to the same bits, and its weights learn classes under another head.
+func TestEncoder(t *testing.T) {
+	dir := t.TempDir()
+	masked := append([]string{"fit", "--data", text(t), "--json", "--set", "model.model_type=encoder", "--set", "model.task=masked_lm", "--set", "model.vocab_size=262"}, tiny...)
+	masked = append(masked, "--set", `model.attention=[{"type":"pattern","pattern":"external(2) + band(3,3)"}]`)
+	whole, parts := filepath.Join(dir, "whole"), filepath.Join(dir, "parts")
+	last := euryale(t, append(masked, "--run", whole)...).ok(t).last(t)
+	require.Contains(t, keys(last), "val_loss")
+	euryale(t, append(masked, "--run", parts, "--steps", "5")...).ok(t)
+	euryale(t, "resume", parts).ok(t)
+	same(t, filepath.Join(whole, "checkpoints", "step-00000012"), filepath.Join(parts, "checkpoints", "step-00000012"))
+	require.Contains(t, euryale(t, "inspect", whole).ok(t).stdout, "encoder for masked_lm")
+	r := euryale(t, "generate", whole)
+	require.NotZero(t, r.code)
+	require.Contains(t, r.stderr, "does not write text")
+
+	var lines strings.Builder
+	for i := range 120 {
+		fmt.Fprintf(&lines, `{"text":"line %d is %s","kind":%q}`+"\n", i, []string{"even", "odd"}[i%2], []string{"e", "o"}[i%2])
+	}
+	classes := filepath.Join(dir, "classes.jsonl")
+	require.NoError(t, os.WriteFile(classes, []byte(lines.String()), 0o644))
+	tuned := filepath.Join(dir, "tuned")
+	r = euryale(t, "fit", "--from", whole, "--data", classes, "--run", tuned, "--set", "data.label_field=kind", "--set", "model.task=sequence_classification",
+		"--set", "model.num_labels=2", "--set", "model.pooling=mean", "--set", "train.steps=4", "--set", "train.sequence_length=23", "--set", "train.batch_size=3").ok(t)
+	require.Contains(t, r.stderr, "a head of its own, with initial values: head.out.weight, head.out.bias")
+	require.Contains(t, r.stderr, "not read, of another head: head.bias, head.dense.bias")
+	require.Contains(t, keys(euryale(t, "eval", tuned, "--json").ok(t).last(t)), "accuracy")
+}
