@@ -212,3 +212,51 @@ func TestETCFaults(t *testing.T) {
 		require.ErrorContains(t, err, want, fmt.Sprint(err))
 	}
 }
+
+// What is lifted from BERT computes what BERT does without positions, on global tokens followed by long ones.
+func TestBertToETC(t *testing.T) {
+	text := []byte(`{"model_type":"bert","architectures":["BertForMaskedLM"],"vocab_size":23,"hidden_size":12,"intermediate_size":20,"num_hidden_layers":2,
+		"num_attention_heads":3,"max_position_embeddings":16,"type_vocab_size":2,"layer_norm_eps":1e-6}`)
+	bert, err := New(text)
+	require.NoError(t, err)
+	from, err := NewParams(bert, tensor.Float64, 5)
+	require.NoError(t, err)
+	weights := map[string]*tensor.Dense{}
+	for k, p := range from.All() {
+		for i := range p.Value.Shape().TotalSize() {
+			p.Value.Float64s()[i] += 0.2 * math.Sin(float64(7*k+3*i))
+		}
+		if p.Name == "bert.embeddings.position_embeddings.weight" {
+			clear(p.Value.Float64s())
+		}
+		weights[p.Name] = p.Value
+	}
+	for _, more := range []string{"", `"share_qkv":false,"share_kv":true,`, `"share_qkv":false,"share_output":false,`} {
+		etc, to, err := ToETC(text, weights, []byte(`{`+more+`"num_globals":3,"local_radius":99,"hard_g2l":false}`), tensor.Float64)
+		require.NoError(t, err)
+		run := func(m Model, params *layers.Params, in func(b *layers.Builder) Inputs) []float64 {
+			b := layers.New(gorgonia.NewGraph(), params, layers.Options{})
+			out := m.Forward(b, in(b), 0)
+			require.NoError(t, b.Err())
+			p, err := engine.Compile(b.Graph(), layers.Nodes{out.Logits}, engine.Options{})
+			require.NoError(t, err)
+			require.NoError(t, p.Run())
+			return append([]float64(nil), engine.Floats[float64](p.Value(out.Logits))...)
+		}
+		ints := func(b *layers.Builder, name string, v ...int32) *Node {
+			return b.Const(name, tensor.New(tensor.WithShape(1, len(v)), tensor.WithBacking(v)))
+		}
+		want := run(bert, from, func(b *layers.Builder) Inputs {
+			return Inputs{IDs: ints(b, "ids", 1, 1, 1, 5, 7, 2, 9, 11), Types: ints(b, "types", 0, 0, 0, 1, 1, 1, 1, 1)}
+		})
+		got := run(etc, to, func(b *layers.Builder) Inputs {
+			return Inputs{IDs: ints(b, "ids", 5, 7, 2, 9, 11), More: map[string]*Node{"global_ids": ints(b, "globals", 1, 1, 1)}}
+		})
+		near(t, want[3*23:], got, "logits")
+	}
+	_, _, err = ToETC([]byte(`{"model_type":"gpt2"}`), nil, []byte(`{}`), tensor.Float64)
+	require.ErrorContains(t, err, "cannot be made an etc")
+	delete(weights, "bert.encoder.layer.1.output.dense.bias")
+	_, _, err = ToETC(text, weights, []byte(`{}`), tensor.Float64)
+	require.ErrorContains(t, err, "bert.encoder.layer.1.output.dense.bias")
+}
