@@ -199,16 +199,6 @@ func unpadded[F kernels.Float](o *attend, a *kernels.Attention[F]) bool {
 	return o.structure == nil
 }
 
-// unpadded reports whether no example carries padding: then the layouts of the full length are those of each.
-func unpadded[F kernels.Float](o *attend, a *kernels.Attention[F]) bool {
-	for b := range o.b {
-		if a.LensQ != nil && int(a.LensQ[b]) < o.tq || a.LensK != nil && int(a.LensK[b]) < o.tk {
-			return false
-		}
-	}
-	return o.structure == nil
-}
-
 // example sets a call for one example of whole alone, with the pattern laid out for its own length.
 func example[F kernels.Float](o *attend, b int, whole *kernels.Attention[F], c *call[F], in []engine.Value) error {
 	a := &c.a
