@@ -3,6 +3,7 @@ package attention
 import (
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -164,6 +165,36 @@ func (s longScene) reads(b, c, h, i, j int) bool {
 		return true
 	}
 	return s.of.window().Sees(h%s.of.window().Heads(), i, j, n)
+}
+
+// A step allocates nothing once it is warm and has the same bits for any number of workers.
+func TestLongformerSteady(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
+	for _, name := range []string{"several tiles", "dilated by head", "the first tokens"} {
+		var want [][]float64
+		for _, workers := range []int{1, 2, 5} {
+			runtime.GOMAXPROCS(workers)
+			g := longScenes[name].build(t, tensor.Float32)
+			ds, err := engine.VJP(Nodes{g.cost}, Nodes{engine.Fill(g.b.Graph(), engine.TypeOf(g.cost), 1)}, g.in, nil)
+			require.NoError(t, err)
+			p, err := engine.Compile(g.b.Graph(), append(Nodes{g.o}, ds...), engine.Options{})
+			require.NoError(t, err)
+			require.NoError(t, p.Run())
+			var got [][]float64
+			for _, n := range append(Nodes{g.o}, ds...) {
+				got = append(got, numbers(p.Value(n)))
+			}
+			if want == nil {
+				want = got
+			}
+			require.Equal(t, want, got, "%s, %d workers", name, workers)
+			require.Zero(t, testing.AllocsPerRun(5, func() {
+				if err := p.Run(); err != nil {
+					t.Fatal(err)
+				}
+			}), name)
+		}
+	}
 }
 
 // The layout grows as the window times the length, for scattered globals too.
