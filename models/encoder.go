@@ -59,6 +59,7 @@ func NewEncoder(c EncoderConfig) (*Encoder, error) {
 	} else if c.Task == "masked_lm" || c.Task == "question_answering" {
 		p.want(c.NumLabels == 0, "num_labels", c.NumLabels, "0: "+c.Task+" has no classes")
 	}
+	p.want(!c.LMHeadBias, "lm_head_bias", c.LMHeadBias, "false: it is of causal_lm; the head of masked_lm has a bias anyway")
 	p.oneOf("pooling", c.Pooling, "cls", "mean", "last", "max")
 	if err := p.err(); err != nil {
 		return nil, err

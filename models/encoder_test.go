@@ -313,6 +313,7 @@ func TestEncoderFaults(t *testing.T) {
 		{`"task":"sequence_classification",` + sizes, []string{"num_labels"}, "1 to"},
 		{`"task":"masked_lm","num_labels":2,` + sizes, []string{"num_labels"}, "no classes"},
 		{`"task":"regression","num_labels":1,"pooling":"first",` + sizes, []string{"pooling"}, "cls, mean, last, max"},
+		{`"lm_head_bias":true,` + sizes, []string{"lm_head_bias"}, "has a bias anyway"},
 		{`"vector_size":3,` + sizes, []string{"vocab_size", "task"}, "vectors"},
 		{`"norm":"post","residual":"reversible",` + sizes, []string{"residual"}, "computed back"},
 		{`"norm":"after","initializer":"xavier",` + sizes, []string{"norm", "initializer"}, "xavier_uniform"},
