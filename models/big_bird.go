@@ -1,8 +1,10 @@
 package models
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/euryale-ml/euryale/internal/config"
 	"github.com/euryale-ml/euryale/layers"
@@ -29,8 +31,9 @@ type BigBirdConfig struct {
 // becomes dense below 5 + 2 num_random_blocks of them; `verify` follows it there, to compare with what it has recorded.
 // Attention probabilities have no dropout.
 type BigBird struct {
-	cfg  BigBirdConfig
-	rest extra
+	cfg        BigBirdConfig
+	rest       extra
+	pretrained bool // the folder is one of pre-training
 	encoderFamily
 }
 
@@ -44,6 +47,7 @@ func newBigBird(raw []byte) (Model, error) {
 		return nil, read
 	}
 	var p problems
+	pretrained := pretraining(rest, "BigBird")
 	task, labels := p.hfTask("BigBird", c.Task, rest)
 	s := c.stack(&p, "bert.")
 	s.mixers = bigBirdMixers(&p, c.AttentionType, c.BlockSize, c.NumRandomBlocks, c.NumHiddenLayers, c.NumAttentionHeads, c.MaxPositionEmbeddings)
@@ -63,7 +67,7 @@ func newBigBird(raw []byte) (Model, error) {
 	case "question_answering":
 		h.pooler, h.out = "", "qa_classifier.qa_outputs"
 	}
-	return &BigBird{c, rest, encoderFamily{stack: s, head: h, base: "bert."}}, nil
+	return &BigBird{c, rest, pretrained, encoderFamily{stack: s, head: h, base: "bert."}}, nil
 }
 
 // bigBirdMixers are the attention of each of so many layers, as Hugging Face's keys say it.
@@ -102,7 +106,29 @@ func (m *BigBird) Type() string { return "big_bird" }
 // Config is the resolved config.json, with the keys that were there before.
 func (m *BigBird) Config() ([]byte, error) { return marshalConfig(m.cfg, m.rest) }
 
-// Warnings tells of attention dropout.
+// Warnings tells of attention dropout and of a head that is left out.
 func (m *BigBird) Warnings() []string {
-	return attentionDropout("attention_probs_dropout_prob", m.cfg.AttentionProbsDropout)
+	all := attentionDropout("attention_probs_dropout_prob", m.cfg.AttentionProbsDropout)
+	if m.pretrained {
+		all = append(all, "architectures is BigBirdForPreTraining: its head of the next sentence (cls.seq_relationship) is left out")
+	}
+	return all
+}
+
+// pretraining turns the class of pre-training in architectures into that of its masked language model.
+func pretraining(rest extra, family string) bool {
+	var classes []string
+	if json.Unmarshal(rest["architectures"], &classes) != nil || len(classes) == 0 || classes[0] != family+"ForPreTraining" {
+		return false
+	}
+	rest["architectures"], _ = json.Marshal([]string{family + "ForMaskedLM"})
+	return true
+}
+
+// local leaves out the head of the next sentence, see encoderFamily.
+func (m *BigBird) local(name string) string {
+	if strings.HasPrefix(name, "cls.seq_relationship.") {
+		return ""
+	}
+	return m.encoderFamily.local(name)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"gorgonia.org/tensor"
 
+	"github.com/euryale-ml/euryale/checkpoints"
 	"github.com/euryale-ml/euryale/internal/config"
 	"github.com/euryale-ml/euryale/layers"
 )
@@ -76,6 +77,28 @@ func TestBigBirdHeads(t *testing.T) {
 	}
 	_, err := New([]byte(`{"model_type":"big_bird","block_size":0,"num_random_blocks":-1,"attention_type":"x"}`))
 	require.Len(t, config.Faults(err), 3)
+}
+
+// TestBigBirdOfPreTraining: the released folders have a head of the next sentence besides, which is told and left out.
+func TestBigBirdOfPreTraining(t *testing.T) {
+	m, err := New([]byte(`{` + smallBigBird + `,"architectures":["BigBirdForPreTraining"]}`))
+	require.NoError(t, err)
+	require.Equal(t, "masked_lm", m.Task())
+	require.Len(t, m.Warnings(), 1)
+	require.Contains(t, m.Warnings()[0], "cls.seq_relationship")
+	text, err := m.Config()
+	require.NoError(t, err)
+	require.Contains(t, string(text), "BigBirdForMaskedLM")
+
+	params, err := NewParams(m, tensor.Float32, 1)
+	require.NoError(t, err)
+	all := tensorsOf(params)
+	for _, name := range []string{"cls.seq_relationship.weight", "cls.seq_relationship.bias", "cls.predictions.decoder.bias"} {
+		all[name] = checkpoints.Tensor{Name: name, Shape: []int{37}, Data: make([]float32, 37)}
+	}
+	delete(all, "cls.predictions.bias")
+	_, err = Weights(m, opened(t, all), tensor.Float32)
+	require.NoError(t, err)
 }
 
 // TestBigBirdAnswers: an answer is not in the question, and types follow from the first sep token where none are given.

@@ -114,7 +114,7 @@ func TestVerifyFinds(t *testing.T) {
 		want     []string
 	}{
 		{"out/logits", "rand/logits", []string{"cannot compare rand/logits", "out64/*"}},
-		{"in/labels", "in/token_type_ids", []string{"in/token_type_ids", "in/input_ids", "labels"}},
+		{"in/labels", "in/positions", []string{"in/positions", "in/input_ids", "labels"}},
 		{"in/input_ids", "in/ids", []string{"no in/input_ids", "in/ids, in/labels"}},
 		{"in/labels", "in/loss_weight.pooled", []string{"in/loss_weight.pooled", "logits (2, 30, 40)"}},
 		{"grad/transformer.wpe.weight", "grad/wpf.weight", []string{"grad/wpf.weight", "no such weight", "transformer.wpe.weight"}},

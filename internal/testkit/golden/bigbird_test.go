@@ -2,7 +2,11 @@ package golden
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/euryale-ml/euryale/layers/attention"
 )
@@ -75,4 +79,51 @@ func runBigBirdPlans(c *Case) ([]Result, error) {
 		}
 	}
 	return append(results, Result{Name: c.ID(), OK: true}), nil
+}
+
+// What was drawn counts: other draws give other results, draws that do not fit are refused, and without any every draw is block 0.
+func TestBigBirdDraws(t *testing.T) {
+	root := ownCopy(t)
+	open := func(name string) *Case {
+		c, err := Open(filepath.Join(root, "bigbird", name+".json"))
+		require.NoError(t, err)
+		return c
+	}
+	wrong := func(c *Case) (bad int) {
+		results, err := runBigBird(c, Float64)
+		require.NoError(t, err)
+		for _, r := range results {
+			if !r.OK {
+				bad++
+			}
+		}
+		return bad
+	}
+	c := open("mlm_sparse_eval")
+	for _, name := range c.Names("rand/") {
+		delete(c.tensors, "rand/"+name)
+	}
+	require.Zero(t, wrong(c))
+
+	c = open("model_sparse_pad_train_random")
+	draws := c.Rand("layer1.rand_attn")
+	draws.I[5] = (draws.I[5] + 1) % 16
+	require.NotZero(t, wrong(c))
+	draws.I[5] = 16
+	_, err := runBigBird(c, Float64)
+	require.ErrorContains(t, err, "rand/layer1.rand_attn has shape [3 14 3], want whole numbers [3,14,3] from 0 to 15")
+
+	m, _, err := c.Model(Float32)
+	require.NoError(t, err)
+	require.True(t, IsDraw(m, "rand/layer1.rand_attn"))
+	for _, name := range []string{"rand/layer1.rand_attn2", "rand/logits", "layer1.rand_attn", "rand/layer01.rand_attn"} {
+		require.False(t, IsDraw(m, name), name)
+	}
+
+	c = open("random_block_plan")
+	plan := c.Rand("seq64_bs4_r2_h4_seed0")
+	plan.I[1] = plan.I[0] // twice
+	require.Equal(t, 1, wrong(c))
+	plan.I[1] = 16
+	require.NotZero(t, wrong(c))
 }

@@ -46,7 +46,9 @@ func Run(m models.Model, params *layers.Params, in Batch, gradients bool) (*Outc
 	t := in.T
 	blocks, err := bigBirdOf(m, in)
 	if err == nil && blocks != nil {
-		in, err = blocks.padded(m, in)
+		if in, err = blocks.padded(m, in); err == nil {
+			err = blocks.check(in)
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -58,6 +60,9 @@ func Run(m models.Model, params *layers.Params, in Batch, gradients bool) (*Outc
 		return nil, err
 	}
 	if blocks != nil {
+		if blocks.dense && in.Mask != nil && m.Task() == "seq2seq_lm" {
+			blocks.hidden = in.hiddenKeys(b)
+		}
 		given.Attend = blocks.attend(given.Attend)
 	}
 	got := m.Forward(b, given, 0)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -23,6 +24,7 @@ import (
 type bigBird struct {
 	size, count, heads int
 	dense              bool
+	hidden             *layers.Node    // keys that padding hides in the dense encoder of an encoder-decoder, as IndexK; nil: none
 	draws              map[int]*Tensor // by layer, [heads, blocks-2, num_random_blocks]: what was drawn; none: block 0
 }
 
@@ -44,7 +46,35 @@ func bigBirdOf(m models.Model, in Batch) (*bigBird, error) {
 		return nil, err
 	}
 	dense := c.Type != "block_sparse" || in.T <= (5+2*c.Count)*c.Size
-	return &bigBird{c.Size, c.Count, m.Dims().Heads, dense, in.Draws}, nil
+	return &bigBird{size: c.Size, count: c.Count, heads: m.Dims().Heads, dense: dense, draws: in.Draws}, nil
+}
+
+// IsDraw reports whether a tensor is a draw of the model that a run takes instead of one of its own.
+func IsDraw(m models.Model, name string) bool {
+	_, ok := drawLayer(strings.TrimPrefix(name, "rand/"))
+	return ok && strings.HasPrefix(name, "rand/") && (m.Type() == "big_bird" || m.Type() == "bigbird_pegasus")
+}
+
+// drawLayer is N of layerN.rand_attn.
+func drawLayer(name string) (layer int, ok bool) {
+	n, err := fmt.Sscanf(name, "layer%d.rand_attn", &layer)
+	return layer, n == 1 && err == nil && name == fmt.Sprintf("layer%d.rand_attn", layer)
+}
+
+// check refuses draws that are none of the batch, which is in whole blocks.
+func (r *bigBird) check(in Batch) error {
+	nb := in.T / r.size
+	for _, layer := range slices.Sorted(maps.Keys(r.draws)) {
+		t := r.draws[layer]
+		ok := t.IsInt() && slices.Equal(t.Shape, []int{r.heads, nb - 2, r.count})
+		for _, j := range t.I {
+			ok = ok && j >= 0 && j < int64(nb)
+		}
+		if !ok && !r.dense {
+			return inputErrorf("rand/layer%d.rand_attn has shape %v, want whole numbers [%d,%d,%d] from 0 to %d: the blocks that each block draws", layer, t.Shape, r.heads, nb-2, r.count, nb-1)
+		}
+	}
+	return nil
 }
 
 // padded is the batch in whole blocks.
@@ -109,7 +139,9 @@ func (in Batch) cut(b *layers.Builder, named map[string]*layers.Node, t int) {
 func (r *bigBird) attend(then attendFunc) attendFunc {
 	return func(b *layers.Builder, layer int, c attention.Config, qkv ...*layers.Node) *layers.Node {
 		sparse := strings.Contains(c.Pattern.String(), "big-bird(")
-		switch {
+		switch encoder := !c.Cross && !strings.HasPrefix(c.Pattern.String(), "causal("); {
+		case encoder && r.hidden != nil:
+			c.Pattern, c.Lens, c.IndexK = attention.Full{}, nil, r.hidden
 		case sparse && r.dense:
 			c.Pattern = attention.Full{}
 		case sparse:

@@ -37,14 +37,7 @@ func padding(m models.Model, b *layers.Builder, in Batch, given *models.Inputs) 
 		copy(layers.InputValue(given.Lens).Int32s(), lens)
 		return nil
 	}
-	index := b.Input("attention_mask", tensor.Int32, in.B, in.T)
-	for i, counts := range in.Mask {
-		v := int32(-1)
-		if counts {
-			v = int32(i % in.T)
-		}
-		layers.InputValue(index).Int32s()[i] = v
-	}
+	index := in.hiddenKeys(b)
 	given.Attend = func(b *layers.Builder, _ int, c attention.Config, qkv ...*layers.Node) *layers.Node {
 		c.IndexK = index
 		var o *layers.Node
@@ -63,6 +56,19 @@ func padding(m models.Model, b *layers.Builder, in Batch, given *models.Inputs) 
 		return layers.Add(b, o, b.Op(unread{heads: c.Heads, scale: c.Scale, fused: len(qkv) == 1}, args...))
 	}
 	return nil
+}
+
+// hiddenKeys is the mask as an index of keys, int32 [B,T]: -1 for padding.
+func (in Batch) hiddenKeys(b *layers.Builder) *layers.Node {
+	index := b.Input("attention_mask", tensor.Int32, in.B, in.T)
+	for i, counts := range in.Mask {
+		v := int32(-1)
+		if counts {
+			v = int32(i % in.T)
+		}
+		layers.InputValue(index).Int32s()[i] = v
+	}
+	return index
 }
 
 // lengths counts the tokens of each example.
