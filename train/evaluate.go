@@ -13,6 +13,10 @@ import (
 
 // Evaluator scores windows with the current weights.
 type Evaluator struct {
+	// Period, if not 0, is a number of places after which a pattern of attention is the same again, such as the size of its blocks: the
+	// score then also tells the loss by the place within it.
+	Period int
+
 	task  string
 	graph *Graph
 	batch *data.Batch
@@ -25,7 +29,7 @@ func NewEvaluator(m models.Model, params *layers.Params, shape data.Shape, batch
 	if err != nil {
 		return nil, err
 	}
-	return &Evaluator{m.Task(), g, like}, nil
+	return &Evaluator{task: m.Task(), graph: g, batch: like}, nil
 }
 
 // Windows are those that a model for a task is finally scored in: of a language model every token once with at least half a window before
@@ -45,6 +49,7 @@ func (e *Evaluator) Run(ctx context.Context, w *data.Windows, limit int, progres
 	s := Score{Task: e.task}
 	g := e.graph
 	counts := newTallies(g.goal, e.batch)
+	counts.period = e.Period
 	total := 0.0
 	n := w.Len()
 	if limit > 0 {
@@ -83,6 +88,7 @@ func (e *Evaluator) Run(ctx context.Context, w *data.Windows, limit int, progres
 		s.Bytes = w.Bytes() * float64(s.Tokens) / float64(w.Scored())
 	}
 	s.Position = counts.bins.scores()
+	s.Offset = counts.offsets()
 	s.Examples, s.Exact, s.Depth = counts.all.examples, counts.all.exact, counts.depths()
 	return s, nil
 }

@@ -261,3 +261,38 @@ func TestRecomputeOfModels(t *testing.T) {
 		}
 	}
 }
+
+// TestOffsets: with a period, losses are told by the place within it, and their mean is the loss.
+func TestOffsets(t *testing.T) {
+	m, params, part := wordy(t)
+	const length, period = 19, 5
+	e, err := NewEvaluator(m, params, data.Shape{}, 2, length)
+	require.NoError(t, err)
+	w := part.PlainWindows(length)
+	s, err := e.Run(context.Background(), w, 0, nil)
+	require.NoError(t, err)
+	require.Nil(t, s.Offset)
+	e.Period = period
+	s, err = e.Run(context.Background(), w, 0, nil)
+	require.NoError(t, err)
+	total, tokens := 0.0, int64(0)
+	want := make([]float64, period)
+	one := data.NewBatch(1, length)
+	for i := range w.Len() {
+		w.Fill(i, one)
+		p := logProbabilities(t, m, params, one.IDs[:one.Lens[0]])
+		for place, target := range one.Targets {
+			if target >= 0 {
+				want[place%period] -= p[place][target]
+			}
+		}
+	}
+	require.Len(t, s.Offset, period, "a place each: there are fewer than eighths")
+	for k, o := range s.Offset {
+		require.Equal(t, []int{k, k + 1}, []int{o.From, o.To})
+		require.InDelta(t, want[k], o.Loss*float64(o.Tokens), 1e-10)
+		total, tokens = total+o.Loss*float64(o.Tokens), tokens+o.Tokens
+	}
+	require.Equal(t, s.Tokens, tokens)
+	require.InDelta(t, s.Loss, total/float64(tokens), 1e-12)
+}

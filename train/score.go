@@ -17,6 +17,7 @@ type Score struct {
 	Examples int64 // rows with something to predict
 	Exact    int64 // those of them in which everything was held most likely
 	Depth    []DepthScore
+	Offset   []PositionScore // by place modulo Evaluator.Period, in eighths
 }
 
 // PositionScore is the mean loss of the tokens at some places of their window.
@@ -89,10 +90,18 @@ func Number(x float64) *float64 {
 type tallies struct {
 	goal   objective
 	bins   *bins // nil: rows have no order
+	period int   // 0: none
+	offset [eighths]struct {
+		loss  float64
+		count int64
+	}
 	all    tally
 	tenths [10]tally
 	kept   int64
 }
+
+// eighths are the parts of a period that are told apart.
+const eighths = 8
 
 // tally counts whole examples.
 type tally struct{ examples, exact, right, scored int64 }
@@ -128,6 +137,7 @@ func (c *tallies) add(batch *data.Batch, loss func(i int) float64, right func(i 
 			total += loss(i)
 			if c.bins != nil {
 				c.bins.add(i%n, loss(i))
+				c.addOffset(i%n, loss(i))
 			}
 			if right != nil && right(i) {
 				good++
@@ -143,6 +153,26 @@ func (c *tallies) add(batch *data.Batch, loss func(i int) float64, right func(i 
 		}
 	}
 	return total
+}
+
+func (c *tallies) addOffset(place int, loss float64) {
+	if c.period > 0 {
+		o := &c.offset[place%c.period*eighths/c.period]
+		o.loss += loss
+		o.count++
+	}
+}
+
+// offsets are the eighths of the period.
+func (c *tallies) offsets() []PositionScore {
+	var all []PositionScore
+	for k, o := range c.offset {
+		if o.count > 0 {
+			from, to := (k*c.period+eighths-1)/eighths, ((k+1)*c.period+eighths-1)/eighths
+			all = append(all, PositionScore{From: from, To: to, Loss: o.loss / float64(o.count), Tokens: o.count})
+		}
+	}
+	return all
 }
 
 // depths are the tenths in which a task has put what is to be found.

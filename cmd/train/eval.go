@@ -23,6 +23,7 @@ func evalCommand(a *app) *cobra.Command {
 	var (
 		spec  string
 		texts int
+		every int
 		sets  []string
 	)
 	c := &cobra.Command{
@@ -41,13 +42,15 @@ An encoder-decoder also writes the targets of the first --texts pairs, always th
 			"eval runs/default --data val", "on the validation part",
 			"eval runs/default --data other.txt", "on another text",
 			"eval runs/needle --data 'task:needle(length=512)' --set train.sequence_length=512", "on another task, or longer",
-			"eval runs/default --set train.sequence_length=4096", "with longer windows"),
+			"eval runs/default --set train.sequence_length=4096", "with longer windows",
+			"eval runs/block-local-book --period 128", "also by the place in blocks of 128"),
 		Args: exactly(1, "a model: a model folder, a run or a checkpoint"),
 	}
 	c.Flags().StringVar(&spec, "data", "test", "a path, task:NAME, or train, val or test of the model's own data")
 	c.Flags().IntVar(&texts, "texts", 50, "targets that an encoder-decoder writes (0: none)")
+	c.Flags().IntVar(&every, "period", 0, "also the loss by the place modulo this number of tokens, in eighths: the size of blocks, say")
 	addSet(c, &sets)
-	return command(c, func(ctx context.Context, args []string) error { return a.eval(ctx, args[0], spec, texts, sets) })
+	return command(c, func(ctx context.Context, args []string) error { return a.eval(ctx, args[0], spec, texts, every, sets) })
 }
 
 // evalDone is the last line.
@@ -65,6 +68,7 @@ type evalDone struct {
 	MSE         *float64              `json:"mse,omitempty"`            // of regression, of one number
 	Exact       *float64              `json:"exact_match,omitempty"`    // of a task, answers and pairs: examples with everything right
 	Depth       []train.DepthScore    `json:"by_depth,omitempty"`       // of a task that hides something
+	Offset      []train.PositionScore `json:"by_offset,omitempty"`      // with --period
 	ChrF        *float64              `json:"chrf,omitempty"`           // of an encoder-decoder: chrF2 of what it writes, 0 to 100
 	ChrFCopy    *float64              `json:"chrf_copy,omitempty"`      // what its sources would get
 	Texts       int                   `json:"texts,omitempty"`          // how many texts that is of
@@ -73,7 +77,7 @@ type evalDone struct {
 // newEvalDone puts a score into JSON.
 func newEvalDone(split, checkpoint string, s train.Score, ofTask bool) evalDone {
 	done := evalDone{Event: "done", Split: split, Loss: s.Loss, BitsPerByte: train.Number(s.BitsPerByte()), Perplexity: train.Number(s.Perplexity()),
-		Accuracy: train.Number(s.Accuracy()), Tokens: s.Tokens, Checkpoint: checkpoint, Position: s.Position, MSE: train.Number(s.MSE()), Depth: s.Depth}
+		Accuracy: train.Number(s.Accuracy()), Tokens: s.Tokens, Checkpoint: checkpoint, Position: s.Position, MSE: train.Number(s.MSE()), Depth: s.Depth, Offset: s.Offset}
 	if s.Task == "masked_lm" {
 		done.BitsPerTok = train.Number(s.BitsPerToken())
 	}
@@ -98,9 +102,9 @@ func scoreText(s train.Score) string {
 	return text + fmt.Sprintf(", perplexity %.3f, accuracy %s", s.Perplexity(), percent(s.Accuracy()))
 }
 
-func (a *app) eval(ctx context.Context, path, spec string, texts int, sets []string) error {
-	if texts < 0 {
-		return usagef("--texts is %d: give at least 0", texts)
+func (a *app) eval(ctx context.Context, path, spec string, texts, period int, sets []string) error {
+	if texts < 0 || period < 0 {
+		return usagef("--texts is %d and --period %d: give at least 0", texts, period)
 	}
 	l, err := a.load(path, sets)
 	if err != nil {
@@ -114,7 +118,7 @@ func (a *app) eval(ctx context.Context, path, spec string, texts int, sets []str
 	if err := part.CheckWindows(c.SequenceLength); err != nil {
 		return err
 	}
-	s, err := a.score(ctx, "window", l.model, l.params, part, c)
+	s, err := a.score(ctx, "window", l.model, l.params, part, c, period)
 	if err != nil {
 		return err
 	}
@@ -131,6 +135,9 @@ func (a *app) eval(ctx context.Context, path, spec string, texts int, sets []str
 	a.out.text("%s\n", scoreText(s))
 	for _, b := range s.Position {
 		a.out.text("  after %6d to %6d tokens of the window: loss %.4f (%d tokens)\n", b.From, b.To-1, b.Loss, b.Tokens)
+	}
+	for _, b := range s.Offset {
+		a.out.text("  at %6d to %6d of the period: loss %.4f (%d tokens)\n", b.From, b.To-1, b.Loss, b.Tokens)
 	}
 	if done.Exact != nil {
 		a.out.text("exact match %s of %d examples\n", percent(*done.Exact), s.Examples)

@@ -151,7 +151,7 @@ func (a *app) drive(ctx context.Context, run *train.Run, until int, sample bool)
 		return err
 	}
 	if !res.Interrupted {
-		score, err := a.score(ctx, "test part", run.Model, run.Trainer.Params, run.Corpus.Test, run.Job.Train)
+		score, err := a.score(ctx, "test part", run.Model, run.Trainer.Params, run.Corpus.Test, run.Job.Train, 0)
 		if err != nil && ctx.Err() == nil {
 			return err
 		}
@@ -192,11 +192,12 @@ func (a *app) sample(ctx context.Context, run *train.Run) error {
 }
 
 // score evaluates weights on a part, as train.Windows says.
-func (a *app) score(ctx context.Context, what string, m models.Model, params *layers.Params, part *data.Part, c train.Config) (train.Score, error) {
+func (a *app) score(ctx context.Context, what string, m models.Model, params *layers.Params, part *data.Part, c train.Config, period int) (train.Score, error) {
 	e, err := train.NewEvaluator(m, params, part.Shape(c.SequenceLength), c.BatchSize, c.SequenceLength)
 	if err != nil {
 		return train.Score{}, err
 	}
+	e.Period = period
 	w := train.Windows(m.Task(), part, c.SequenceLength)
 	p := a.out.startProgress(what, 0, w.Len())
 	defer a.out.endProgress()
