@@ -314,18 +314,20 @@ func poolGradRun[F kernels.Float](o poolGrad, out engine.Value, in []engine.Valu
 	clear(dx)
 	for b := range in[0].Shape()[0] {
 		n := used(in, 3, b, t)
+		if !o.max {
+			for i := range n {
+				row := dx[(b*t+i)*c:][:c]
+				for j, d := range dy[b*c:][:c] {
+					row[j] = d / F(n)
+				}
+			}
+			continue
+		}
 		for j := range c {
 			at := b*c + j
 			for i := range n {
-				switch k := (b*t+i)*c + j; {
-				case !o.max:
-					dx[k] = dy[at] / F(n)
-				case x[k] == y[at]:
+				if k := (b*t+i)*c + j; x[k] == y[at] {
 					dx[k] = dy[at]
-				default:
-					continue
-				}
-				if o.max {
 					break
 				}
 			}
