@@ -2,6 +2,7 @@ package models
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/euryale-ml/euryale/internal/config"
 	"github.com/euryale-ml/euryale/internal/kernels"
@@ -53,6 +54,7 @@ func (c *BartConfig) halves(p *problems, base string, encoderKey string, encoder
 	p.dropout("dropout", c.Dropout)
 	p.dropout("activation_dropout", c.ActivationDropout)
 	p.want(c.InitStd > 0, "init_std", c.InitStd, "more than 0")
+	p.want(c.TieWordEmbeddings, "tie_word_embeddings", c.TieWordEmbeddings, "true: without it both halves and the head have tables of their own, which is not supported")
 	if c.Task != "" {
 		p.oneOf("task", c.Task, "seq2seq_lm")
 	}
@@ -68,7 +70,7 @@ func (c *BartConfig) halves(p *problems, base string, encoderKey string, encoder
 				v: "self_attn.v_proj", out: "self_attn.out_proj",
 				normCross: "encoder_attn_layer_norm", crossAttn: "encoder_attn", crossQ: "encoder_attn.q_proj", crossK: "encoder_attn.k_proj",
 				crossV: "encoder_attn.v_proj", crossOut: "encoder_attn.out_proj", up: "fc1", down: "fc2", norm2: "final_layer_norm", head: "lm_head"},
-			act: act, eps: 1e-5, init: layers.Normal(c.InitStd), untied: !c.TieWordEmbeddings, position: "learned", padding: c.PadTokenID + 1,
+			act: act, eps: 1e-5, init: layers.Normal(c.InitStd), position: "learned", padding: c.PadTokenID + 1,
 			embedDropout: c.Dropout, residDropout: c.Dropout, innerDropout: c.ActivationDropout,
 		}
 	}
@@ -77,6 +79,14 @@ func (c *BartConfig) halves(p *problems, base string, encoderKey string, encoder
 	decoder = half(bartHalf{base + "decoder", decoderKey, decoderPositions, "decoder_layers", "decoder_ffn_dim", "decoder_attention_heads",
 		c.DecoderLayers, c.DecoderFFNDim, c.DecoderAttentionHeads})
 	return encoder, decoder
+}
+
+// local is the name of a weight of a file; none for the copies of the tied table that older files hold.
+func (c *BartConfig) local(name string) string {
+	if strings.HasSuffix(name, "coder.embed_tokens.weight") || name == "lm_head.weight" {
+		return ""
+	}
+	return name
 }
 
 // warnings tell of what has no effect.

@@ -46,6 +46,22 @@ func TestLED(t *testing.T) {
 	require.Equal(t, Special{Start: 2, Pad: 1, End: []int32{2}}, m.(Seq2Seq).Special())
 }
 
+// Files of older versions hold the tied table again, under other names.
+func TestLEDCopiesOfTheTable(t *testing.T) {
+	m, err := New([]byte(ledText))
+	require.NoError(t, err)
+	params := scrambled(t, m)
+	all := tensorsOf(params)
+	for _, name := range []string{"led.encoder.embed_tokens.weight", "led.decoder.embed_tokens.weight", "lm_head.weight"} {
+		all[name] = Tensor(name, params.All()[0].Value)
+	}
+	got, err := Weights(m, opened(t, all), tensor.Float64)
+	require.NoError(t, err)
+	for k, p := range got.All() {
+		require.Equal(t, params.All()[k].Value.Float64s(), p.Value.Float64s(), p.Name)
+	}
+}
+
 func TestLEDFaults(t *testing.T) {
 	replace := func(old, new string) string { return strings.Replace(ledText, old, new, 1) }
 	for text, want := range map[string]string{
@@ -56,6 +72,7 @@ func TestLEDFaults(t *testing.T) {
 		replace(`"dropout":0`, `"dropout":1`):                                 "dropout is 1: want from 0 to less than 1",
 		replace(`"dropout":0`, `"task":"causal_lm"`):                          `task is "causal_lm": want one of seq2seq_lm`,
 		replace(`"dropout":0`, `"pad_token_id":29`):                           "pad_token_id is 29: want a token id, 0 to 28",
+		replace(`"dropout":0`, `"tie_word_embeddings":false`):                 "tie_word_embeddings is false: want true",
 		replace(`"dropout":0`, `"activation_function":"x"`):                   "activation_function",
 		replace(`"dropout":0`, `"architectures":["LEDForQuestionAnswering"]`): "LEDForConditionalGeneration",
 	} {
