@@ -80,11 +80,14 @@ feed-forward 1024 with GELU, sinusoidal positions, untied head, random tokens. E
 After one warm-up step it times --steps of them.
 peak_mb is the largest resident set of the process.
 
---sweep measures lengths of 1,024 to 16,384, each in a process of its own, and fits the exponents of time and memory over the last three.`,
+--sweep with --variant measures lengths of 1,024 to 16,384, each in a process of its own, and fits the exponents of time and memory over the
+last three. --sweep without it does so for every system, as one layer of width 64 with two heads at five lengths up to --length, by the
+clock, by the memory that the plan has and by the operations that it counts, those of attention apart from the rest.`,
 		Example: examples(
 			"bench --variant band --length 16384", "the default",
 			"bench --variant band --length 65536 --set train.recompute=block", "with less memory",
-			"bench --sweep --variant dense", "how it grows with the length"),
+			"bench --sweep --variant dense", "how it grows with the length",
+			"bench --sweep", "how every system grows"),
 		Args: cobra.NoArgs,
 	}
 	fl := c.Flags()
@@ -97,8 +100,11 @@ peak_mb is the largest resident set of the process.
 	fl.BoolVar(&f.sweep, "sweep", false, "measure several lengths and fit exponents")
 	addSet(c, &f.sets)
 	return command(c, func(ctx context.Context, _ []string) error {
-		if f.sweep {
+		switch {
+		case f.sweep && c.Flags().Changed("variant"):
 			return a.sweep(ctx, f)
+		case f.sweep:
+			return a.sweepSystems(ctx, f)
 		}
 		return a.bench(ctx, f)
 	})
@@ -170,13 +176,9 @@ func (a *app) bench(ctx context.Context, f benchFlags) error {
 	if err != nil {
 		return err
 	}
-	r := rand.New(rand.NewPCG(1, 2))
 	docs := make([][]int32, j.Train.SequencesPerStep())
 	for d := range docs {
-		docs[d] = make([]int32, j.Train.SequenceLength+1)
-		for i := range docs[d] {
-			docs[d][i] = 2 + r.Int32N(int32(m.Dims().Vocab-2))
-		}
+		docs[d] = randomTokens(j.Train.SequenceLength+1, m.Dims().Vocab, uint64(d))
 	}
 	t, err := train.NewTrainer(m, params, data.FromTokens("random tokens", docs...), j.Train)
 	if err != nil {
@@ -210,6 +212,16 @@ func (a *app) bench(ctx context.Context, f benchFlags) error {
 	a.out.text("%s kernels, %d workers, %d parameters, %.1f GFLOP/s, loss %.3f; planned results %.1f MiB\n", kernels.Set(), kernels.Workers(), params.Count(),
 		plan.TotalFlops()*float64(j.Train.Accumulation())/times[0]/1e9, loss, float64(plan.Arena)/(1<<20))
 	return nil
+}
+
+// randomTokens are ids from 2 on.
+func randomTokens(n, vocab int, seed uint64) []int32 {
+	r := rand.New(rand.NewPCG(1, seed))
+	ids := make([]int32, n)
+	for i := range ids {
+		ids[i] = 2 + r.Int32N(int32(vocab-2))
+	}
+	return ids
 }
 
 // sweepLengths are those of bench --sweep.
@@ -269,12 +281,18 @@ func (a *app) sweep(ctx context.Context, f benchFlags) error {
 	return nil
 }
 
-// exponent is the slope of log y over log T by least squares.
+// exponent is the slope of log y over log T.
 func exponent(lines []benchLine, y func(benchLine) float64) float64 {
+	return slope(lines, func(l benchLine) (float64, float64) { return float64(l.T), y(l) })
+}
+
+// slope is that of log y over log x by least squares.
+func slope[L any](lines []L, of func(L) (x, y float64)) float64 {
 	var sx, sy, sxx, sxy float64
 	n := float64(len(lines))
 	for _, l := range lines {
-		u, v := math.Log(float64(l.T)), math.Log(y(l))
+		x, y := of(l)
+		u, v := math.Log(x), math.Log(y)
 		sx, sy, sxx, sxy = sx+u, sy+v, sxx+u*u, sxy+u*v
 	}
 	return (n*sxy - sx*sy) / (n*sxx - sx*sx)

@@ -135,3 +135,22 @@ func TestCommandsSayWhatTheyDo(t *testing.T) {
 	}
 	require.Len(t, root.Commands(), 12)
 }
+
+// TestSweep measures every system in small: lengths double, and memory grows as they do.
+func TestSweep(t *testing.T) {
+	events := euryale(t, "bench", "--sweep", "--length", "1024", "--steps", "1", "--json").ok(t).events(t)
+	require.Len(t, events, 6*len(swept)+1)
+	for k, s := range swept {
+		for i, n := range []float64{64, 128, 256, 512, 1024} {
+			e := events[6*k+i]
+			require.Equal(t, []any{s.name, n}, []any{e["system"], e["T"]})
+			require.Positive(t, e["attention_time_s_med"], s.name)
+			require.Less(t, e["attention_time_s_med"], e["time_s_med"], s.name)
+		}
+		done := events[6*k+5]
+		require.Equal(t, "exponents", done["event"])
+		require.InDelta(t, 1, done["memory_exponent"], 0.12, s.name)
+		require.Contains(t, done, "attention_time_exponent")
+	}
+	require.Equal(t, 2, euryale(t, "bench", "--sweep", "--length", "100").code)
+}
