@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/euryale-ml/euryale/internal/testkit/golden"
 )
 
 // TestEncoder: hidden tokens are learned, the run stops and goes on to the same bits, and its weights learn classes under another head.
@@ -38,4 +40,37 @@ func TestEncoder(t *testing.T) {
 	require.Contains(t, r.stderr, "a head of its own, with initial values: head.out.weight, head.out.bias")
 	require.Contains(t, r.stderr, "not read, of another head: head.bias, head.dense.bias")
 	require.Contains(t, keys(euryale(t, "eval", tuned, "--json").ok(t).last(t)), "accuracy")
+
+	texts, out := filepath.Join(dir, "texts.jsonl"), filepath.Join(dir, "out.safetensors")
+	require.NoError(t, os.WriteFile(texts, []byte(`{"text":"line 3 is odd"}`+"\n"+`{"text":"line 4, which is longer than any before, is even"}`+"\n"), 0o644))
+	r = euryale(t, "predict", tuned, "--input", texts, "--output", out).ok(t)
+	require.Regexp(t, `out/logits +\[2 2\]`, r.stdout)
+	require.Regexp(t, `in/input_ids +\[2 23\]`, r.stdout, "the beginning, as long as in training")
+	euryale(t, "verify", tuned, "--reference", out).ok(t)
+	c, err := golden.OpenReference(out)
+	require.NoError(t, err)
+	require.Equal(t, int32(258), c.In("input_ids").Int32s()[23], "[CLS]")
+	require.Equal(t, []int{2, 23}, c.In("global_attention_mask").Shape)
+}
+
+// TestPredictHeads: what predict writes of each kind of head is an input of its own, and gives the same.
+func TestPredictHeads(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out.safetensors")
+	for model, reference := range map[string]string{"bert": "bert/mlm_pad", "longformer-qa": "longformer/qa_auto_global", "bigbird-seqcls": "bigbird/seqcls_sparse_eval",
+		"led": "led/s2s_global_pad"} {
+		path, of := goldenFile(t, "hf", model), goldenFile(t, reference+".safetensors")
+		euryale(t, "predict", path, "--input", of, "--output", out, "--hidden-states").ok(t)
+		euryale(t, "verify", path, "--reference", out).ok(t)
+		want, err := golden.OpenReference(of)
+		require.NoError(t, err)
+		got, err := golden.OpenReference(out)
+		require.NoError(t, err)
+		for _, name := range want.Names("in/") {
+			require.Equal(t, want.In(name).Shape, got.In(name).Shape, name)
+			require.Equal(t, want.In(name).Int32s(), got.In(name).Int32s(), name)
+		}
+		for _, name := range want.Names("out64/") {
+			require.True(t, want.CompareOut(name, got.Out(name).F, golden.Float32).OK, "%s %s", model, name)
+		}
+	}
 }

@@ -25,12 +25,13 @@ func predictCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "predict MODEL --input F --output F.safetensors",
 		Short: "Write a model's outputs for given inputs into a file",
-		Long: `Predict runs a model and writes its outputs: out/logits [B,T,V], with labels out/loss, and with --hidden-states
-out/hidden_states.0 (embeddings) to .L (after the last layer and norm). The inputs stand beside them as in/*, so that verify reads the file.
+		Long: `Predict runs a model and writes its outputs: out/logits ([B,T,V] of language models, [B,labels] of classes), with labels out/loss, and
+with --hidden-states out/hidden_states.0 (embeddings) to .L (after the last layer and norm). A model without a head gives
+out/last_hidden_state and out/pooler_output. The inputs stand beside them as in/*, so that verify reads the file.
 
 The input is text or .jsonl with a field "text", of which each document is cut into windows as long as the model has positions,
-padded on the right; or .safetensors with in/input_ids [B,T] and, as far as they are there, in/attention_mask and in/labels
-(as Hugging Face has them: the tokens themselves, -100 for none).`,
+padded on the right (a classifier reads the beginning of each); or .safetensors with in/input_ids [B,T] and, as far as they are
+there, the other inputs that verify knows.`,
 		Example: examples("predict runs/default --input a.txt --output a.safetensors", "of a text"),
 		Args:    exactly(1, "a model: a model folder, a run or a checkpoint"),
 	}
@@ -90,10 +91,10 @@ const tokensAtOnce = 1 << 14
 // outputs runs a batch, some rows at a time. The loss is that of all rows together, so with labels they stay together.
 func (a *app) outputs(ctx context.Context, l *loaded, in golden.Batch, hidden bool) ([]checkpoints.Tensor, error) {
 	rows := max(1, tokensAtOnce/in.T)
-	if in.Labels != nil {
+	if in.Labels != nil || in.Values != nil {
 		rows = in.B
 	}
-	all := map[string][]float32{}
+	all, shapes := map[string][]float32{}, map[string][]int{}
 	p := a.out.startProgress("sequence", 0, in.B)
 	defer a.out.endProgress()
 	for b := 0; b < in.B; b += rows {
@@ -106,44 +107,87 @@ func (a *app) outputs(ctx context.Context, l *loaded, in golden.Batch, hidden bo
 			return nil, err
 		}
 		for name, v := range got.Out {
-			if name != "logits" && name != "loss" && !(hidden && strings.HasPrefix(name, "hidden_states.")) {
+			if !wanted(name, l.model.Task(), hidden) {
 				continue
 			}
 			x := v.([]float32)
 			if all[name] == nil {
 				all[name] = make([]float32, 0, len(x)/part.B*in.B+1)
 			}
-			all[name] = append(all[name], x...)
+			all[name], shapes[name] = append(all[name], x...), got.Shape[name]
 		}
 		p.update(b+part.B, "")
 	}
 	var tensors []checkpoints.Tensor
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		x := all[name]
-		shape := []int{in.B, in.T, len(x) / (in.B * in.T)}
+		shape := slices.Clone(shapes[name])
 		if name == "loss" {
 			shape = nil
+		} else {
+			shape[0] = in.B
 		}
-		tensors = append(tensors, checkpoints.Tensor{Name: "out/" + name, Shape: shape, Data: x})
+		tensors = append(tensors, checkpoints.Tensor{Name: "out/" + name, Shape: shape, Data: all[name]})
 	}
 	return tensors, nil
 }
 
+// wanted tells which outputs are written: those of the head, or of a model without one what it gives in its place.
+func wanted(name, task string, hidden bool) bool {
+	switch name {
+	case "logits", "start_logits", "end_logits", "loss":
+		return true
+	case "last_hidden_state", "pooler_output":
+		return task == ""
+	}
+	return hidden && strings.Contains(name, "hidden_states.")
+}
+
 // inputs are the tensors in/* of a batch.
 func inputs(in golden.Batch) []checkpoints.Tensor {
-	shape := []int{in.B, in.T}
-	tensors := []checkpoints.Tensor{{Name: "in/input_ids", Shape: shape, Data: in.IDs}}
-	if in.Mask != nil {
-		mask := make([]int32, len(in.Mask))
-		for i, counts := range in.Mask {
-			if counts {
-				mask[i] = 1
+	var tensors []checkpoints.Tensor
+	add := func(name string, x any, shape ...int) {
+		tensors = append(tensors, checkpoints.Tensor{Name: "in/" + name, Shape: shape, Data: x})
+	}
+	marks := func(name string, is []bool) {
+		if is == nil {
+			return
+		}
+		x := make([]int32, len(is))
+		for i, yes := range is {
+			if yes {
+				x[i] = 1
 			}
 		}
-		tensors = append(tensors, checkpoints.Tensor{Name: "in/attention_mask", Shape: shape, Data: mask})
+		add(name, x, in.B, in.T)
 	}
-	if in.Labels != nil {
-		tensors = append(tensors, checkpoints.Tensor{Name: "in/labels", Shape: shape, Data: in.Labels})
+	if in.IDs != nil {
+		add("input_ids", in.IDs, in.B, in.T)
+	}
+	if in.Vectors != nil {
+		add("vectors", in.Vectors, in.B, in.T, len(in.Vectors)/(in.B*in.T))
+	}
+	marks("attention_mask", in.Mask)
+	marks("global_attention_mask", in.Globals)
+	if in.Types != nil {
+		add("token_type_ids", in.Types, in.B, in.T)
+	}
+	if in.TargetIDs != nil {
+		add("decoder_input_ids", in.TargetIDs, in.B, in.U)
+	}
+	switch each := len(in.Labels) / in.B; {
+	case in.Values != nil:
+		add("labels", in.Values, in.B, len(in.Values)/in.B)
+	case in.Ends:
+		starts, ends := make([]int32, in.B), make([]int32, in.B)
+		for b := range in.B {
+			starts[b], ends[b] = in.Labels[2*b], in.Labels[2*b+1]
+		}
+		add("start_positions", starts, in.B)
+		add("end_positions", ends, in.B)
+	case in.Labels != nil && each == 1:
+		add("labels", in.Labels, in.B)
+	case in.Labels != nil:
+		add("labels", in.Labels, in.B, each)
 	}
 	return tensors
 }
@@ -176,6 +220,9 @@ func (l *loaded) batch(input string) (golden.Batch, error) {
 		return golden.Batch{}, err
 	}
 	var windows [][]int32
+	if l.model.Task() == "sequence_classification" {
+		return l.firsts(part, tok)
+	}
 	for d := range part.Documents() {
 		ids := part.Document(d)
 		for most := l.model.Dims().Positions; most > 0 && len(ids) > most; ids = ids[most:] {
@@ -186,6 +233,32 @@ func (l *loaded) batch(input string) (golden.Batch, error) {
 		}
 	}
 	return padded(windows)
+}
+
+// firsts are the beginnings of documents as a classifier was trained on them: behind [CLS], which is global, and as long at most.
+func (l *loaded) firsts(part *data.Part, tok data.Tokenizer) (golden.Batch, error) {
+	most := l.job.Train.SequenceLength
+	if p := l.model.Dims().Positions; p > 0 {
+		most = min(most, p)
+	}
+	cls, marked := data.Special(tok, "[CLS]")
+	var windows [][]int32
+	for d := range part.Documents() {
+		var ids []int32
+		if marked {
+			ids = append(ids, cls)
+		}
+		ids = append(ids, part.Document(d)...)
+		windows = append(windows, ids[:min(len(ids), most)])
+	}
+	in, err := padded(windows)
+	if err == nil && marked {
+		in.Globals = make([]bool, in.B*in.T)
+		for b := range in.B {
+			in.Globals[b*in.T] = true
+		}
+	}
+	return in, err
 }
 
 // padded puts sequences into one batch.

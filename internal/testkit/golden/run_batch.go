@@ -22,6 +22,7 @@ type Batch struct {
 	// t+1; [B,T] of masked_lm and token_classification; [B,U] of an encoder-decoder; classes [B]; start and end [B,2] of an answer.
 	// Negative ones are not scored; nil: no loss.
 	Labels []int32
+	Ends   bool      // labels are start and end
 	Values []float64 // [B,outputs], labels of a regression
 
 	Draws map[int]*Tensor // rand/layerN.rand_attn, blocks that a layer of BigBird has drawn
@@ -107,6 +108,7 @@ func (c *Case) Batch() (Batch, error) {
 	if (starts == nil) != (ends == nil) {
 		return Batch{}, inputErrorf("in/start_positions and in/end_positions go together")
 	}
+	in.Ends = starts != nil
 	for b := range starts {
 		in.Labels = append(in.Labels, starts[b], ends[b])
 	}
@@ -204,7 +206,7 @@ func (in Batch) globals() (index []int32, g int) {
 
 // Rows is the part of a batch from example b on to, and without, example end.
 func (in Batch) Rows(b, end int) Batch {
-	return Batch{B: end - b, T: in.T, U: in.U, IDs: rows(in, in.IDs, b, end), Vectors: rows(in, in.Vectors, b, end), Mask: rows(in, in.Mask, b, end),
+	return Batch{B: end - b, T: in.T, U: in.U, Ends: in.Ends, IDs: rows(in, in.IDs, b, end), Vectors: rows(in, in.Vectors, b, end), Mask: rows(in, in.Mask, b, end),
 		Types: rows(in, in.Types, b, end), Globals: rows(in, in.Globals, b, end), TargetIDs: rows(in, in.TargetIDs, b, end),
 		Labels: rows(in, in.Labels, b, end), Values: rows(in, in.Values, b, end), Draws: in.Draws}
 }
