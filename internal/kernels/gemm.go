@@ -60,7 +60,7 @@ func (j *gemmJob[F]) do() {
 	case m == 1 || n == 1 || transB && m <= dotVectors && n*k >= 1<<10:
 		j.startAll()
 		j.vectors()
-	case transB && m <= swapRows && n >= swapCols:
+	case transB && m <= swapRows && n >= swapCols && m < n: // else the transposed product would be turned back, for ever
 		j.startAll()
 		j.swapped()
 	case transA && inChunks(m, n, k):
