@@ -26,9 +26,12 @@ func verifyCommand(a *app) *cobra.Command {
 A description F.json beside it, if there is one, gives tolerances and the rows to compare; without one they are
 2e-5 + 1e-4 of the largest value, for gradients 5e-5 + 1e-3. Dropout is off.
 
-Inputs are in/input_ids [B,T] and, as far as they are there, in/attention_mask, in/labels (as Hugging Face has them: the tokens
-themselves, -100 for none) or, without labels, in/loss_weight.NAME (the loss is the sum of NAME times its weights).
-Outputs are logits, loss, last_hidden_state and hidden_states.0, 1, ...; gradients are named after the weights.
+Inputs are in/input_ids [B,T] (or in/vectors [B,T,d]) and, as far as they are there, in/attention_mask, in/token_type_ids,
+in/global_attention_mask, in/decoder_input_ids, and what the task is scored by, as Hugging Face has it: in/labels (of a language
+model the tokens themselves, -100 for none) or in/start_positions and in/end_positions; without labels in/loss_weight.NAME (the
+loss is the sum of NAME times its weights). Outputs are logits (also start_logits, end_logits), loss, last_hidden_state,
+pooler_output and hidden_states.0, 1, ...; of an encoder-decoder decoder_hidden_states and encoder_hidden_states. Gradients are
+named after the weights.
 Weights in param/* must be those of the model.
 
 The exit code is 0 only if every tensor is within its tolerance.`,

@@ -49,6 +49,68 @@ func TestBatch(t *testing.T) {
 	}
 }
 
+// What encoders and encoder-decoders read besides ids, and parts of a batch of it.
+func TestBatchOfEncoders(t *testing.T) {
+	of := func(tensors map[string]*Tensor) (Batch, error) { return (&Case{tensors: tensors}).Batch() }
+	ids := ints([]int{2, 3}, 1, 2, 3, 4, 5, 6)
+	in, err := of(map[string]*Tensor{"in/input_ids": ids, "in/token_type_ids": ints([]int{2, 3}, 0, 1, 1, 0, 0, 1),
+		"in/global_attention_mask": ints([]int{2, 3}, 1, 0, 1, 0, 0, 0), "in/start_positions": ints([]int{2}, 1, 0), "in/end_positions": ints([]int{2}, 2, -1)})
+	require.NoError(t, err)
+	require.Equal(t, []int32{0, 1, 1, 0, 0, 1}, in.Types)
+	index, g := in.globals()
+	require.Equal(t, 2, g)
+	require.Equal(t, []int32{0, 2, -1, -1}, index)
+	require.Equal(t, Batch{B: 1, T: 3, IDs: []int32{4, 5, 6}, Types: []int32{0, 0, 1}, Globals: []bool{false, false, false}, Labels: []int32{0, -1}, Ends: true}, in.Rows(1, 2))
+	in, err = of(map[string]*Tensor{"in/input_ids": ids, "in/labels": ints([]int{2, 4}, 7, 8, -100, 9, 1, -100, -100, -100)})
+	require.NoError(t, err)
+	require.Equal(t, []int32{5, 7, 8, 6, 5, 1, 6, 6}, in.shifted(5, 6))
+	in, err = of(map[string]*Tensor{"in/vectors": {Shape: []int{2, 1, 2}, Dtype: "F32", F: []float64{1, 2, 3, 4}}, "in/labels": {Shape: []int{2, 1}, Dtype: "F32", F: []float64{0.5, 7}}})
+	require.NoError(t, err)
+	require.Equal(t, Batch{B: 1, T: 1, Vectors: []float64{3, 4}, Values: []float64{7}}, in.Rows(1, 2))
+	for want, tensors := range map[string]map[string]*Tensor{
+		"go together":                      {"in/input_ids": ids, "in/start_positions": ints([]int{2}, 1, 0)},
+		"in/token_type_ids has shape [2]":  {"in/input_ids": ids, "in/token_type_ids": ints([]int{2}, 1, 0)},
+		"in/end_positions has shape [3]":   {"in/input_ids": ids, "in/end_positions": ints([]int{3}, 1, 0, 1)},
+		"in/decoder_input_ids has shape [": {"in/input_ids": ids, "in/decoder_input_ids": ints([]int{3}, 1, 0, 1)},
+	} {
+		_, err := of(tensors)
+		require.ErrorContains(t, err, want)
+	}
+}
+
+// Labels are held against what the model gives: those of another task are an error, and a regression is scored by squares.
+func TestLossOfTasks(t *testing.T) {
+	build := func(task, more string) (models.Model, *layers.Params) {
+		m, err := models.New([]byte(fmt.Sprintf(`{"model_type":"encoder","task":%q,"hidden_size":12,"num_hidden_layers":1,"num_attention_heads":3,
+			"max_position_embeddings":17%s}`, task, more)))
+		require.NoError(t, err)
+		params, err := models.NewParams(m, Float64.Dtype(), 3)
+		require.NoError(t, err)
+		return m, params
+	}
+	m, params := build("regression", `,"num_labels":2,"vector_size":3,"pooling":"mean"`)
+	in := Batch{B: 2, T: 2, Vectors: []float64{1, 0, 2, 0, 3, 1, 1, 1, 0, 2, 2, 5}, Values: []float64{1, -1, 0.5, 2}}
+	got, err := Run(m, params, in, true)
+	require.NoError(t, err)
+	want := 0.0
+	for i, y := range got.Out["logits"].([]float64) {
+		want += (y - in.Values[i]) * (y - in.Values[i]) / 4
+	}
+	require.InDelta(t, want, got.Out["loss"].([]float64)[0], 1e-12)
+	require.Equal(t, []int{2, 2}, got.Shape["logits"])
+	in.Values = in.Values[:2]
+	_, err = Run(m, params, in, false)
+	require.ErrorContains(t, err, "wants as many numbers")
+
+	m, params = build("sequence_classification", `,"num_labels":4,"vocab_size":9`)
+	in = Batch{B: 2, T: 3, IDs: []int32{1, 2, 3, 4, 5, 6}, Labels: []int32{3, 0}}
+	_, err = Run(m, params, in, true)
+	require.NoError(t, err)
+	in.Labels = in.IDs
+	_, err = Run(m, params, in, false)
+	require.ErrorContains(t, err, "a model of sequence_classification with logits (2, 4) wants them of shape (2)")
+}
+
 func TestCheckHead(t *testing.T) {
 	require.NoError(t, CheckHead([]byte(`{"model_type":"decoder"}`)))
 	require.NoError(t, CheckHead([]byte(`{"architectures":["GPTNeoForCausalLM"]}`)))
