@@ -136,8 +136,8 @@ func TestCommandsSayWhatTheyDo(t *testing.T) {
 	require.Len(t, root.Commands(), 12)
 }
 
-// TestSweep measures every system in small: lengths double, and memory grows as they do.
-func TestSweep(t *testing.T) {
+// TestSweepOfSystems measures every system in small: lengths double, and memory grows as they do.
+func TestSweepOfSystems(t *testing.T) {
 	events := euryale(t, "bench", "--sweep", "--length", "1024", "--steps", "1", "--json").ok(t).events(t)
 	require.Len(t, events, 6*len(swept)+1)
 	for k, s := range swept {
