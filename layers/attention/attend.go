@@ -284,22 +284,24 @@ func (o *attend) compile(want route) error {
 		return err
 	}
 	o.text = o.pattern.String()
-	var err error
-	o.layouts, err = compiled.get(o.pattern, o.text, o.rq, o.rk, false)
-	if err != nil || o.indexQ >= 0 || o.indexK >= 0 || o.structure != nil {
-		return err
-	}
-	if want != byLists {
-		if err := o.arrange(); err != nil || o.orderQ != nil || o.orderK != nil {
+	fixed := o.indexQ >= 0 || o.indexK >= 0 || o.structure != nil
+	if !fixed {
+		o.want = want
+		r, err := compiled.route(o.pattern, o.text, o.rq, o.rk, want)
+		if err != nil {
+			return err
+		}
+		if r == byLists {
+			o.edges, err = compiled.edges(o.pattern, o.text, o.rq, o.rk, o.labels, o.labelText)
 			return err
 		}
 	}
-	o.want = want
-	r, err := compiled.route(o.pattern, o.text, o.rq, o.rk, want)
-	if err == nil && r == byLists {
-		o.edges, err = compiled.edges(o.pattern, o.text, o.rq, o.rk, o.labels, o.labelText)
+	var err error
+	o.layouts, err = compiled.get(o.pattern, o.text, o.rq, o.rk, false)
+	if err != nil || fixed {
+		return err
 	}
-	return err
+	return o.arrange()
 }
 
 // arrange takes the layouts in the arrangement of the pattern where that pays.
@@ -366,10 +368,10 @@ func (o *attend) Flops([]engine.Type, engine.Type) float64 {
 func (o *attend) total(of func(l *kernels.Layout) float64, perPair int) float64 {
 	var sum float64
 	for h := range o.heads {
-		if l := o.layouts[h%len(o.layouts)]; o.edges != nil {
-			sum += 2 * float64(l.Pairs()) * float64(perPair)
+		if o.edges != nil {
+			sum += 2 * float64(o.edges[h%len(o.edges)].Pairs()) * float64(perPair)
 		} else {
-			sum += of(l)
+			sum += of(o.layouts[h%len(o.layouts)])
 		}
 	}
 	return float64(o.b) * sum

@@ -84,15 +84,21 @@ func (c *layoutCache) labels(p Pattern, text string, nq, nk int, arranged bool, 
 	return l, nil
 }
 
-// route chooses how a pattern is computed in the order of positions.
+// route chooses how a pattern is computed in the order of positions. Layouts of which lists come cheaper are not kept.
 func (c *layoutCache) route(p Pattern, text string, nq, nk int, want route) (route, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e, err := c.entry(p, text, nq, nk, false)
-	if err != nil {
-		return byTiles, err
+	e := c.find(layoutKey{text, nq, nk, false})
+	if !e.costs.known {
+		if _, err := c.entry(p, text, nq, nk, false); err != nil {
+			return byTiles, err
+		}
 	}
-	return e.costs.choose(want), nil
+	r := e.costs.choose(want)
+	if r == byLists {
+		e.layouts = nil
+	}
+	return r, nil
 }
 
 // edges returns the lists of a pattern with labels (nil: without), name being their String.

@@ -23,6 +23,7 @@ type costs struct {
 	tiles, lists float64
 	pairs        int64 // most of a head
 	scattered    bool
+	known        bool
 }
 
 func costsOf(p Pattern, layouts []*kernels.Layout) (c costs) {
@@ -30,7 +31,7 @@ func costsOf(p Pattern, layouts []*kernels.Layout) (c costs) {
 		t, e := l.Costs()
 		c = costs{tiles: c.tiles + t, lists: c.lists + e, pairs: max(c.pairs, l.Pairs())}
 	}
-	c.scattered = mayList(p)
+	c.scattered, c.known = mayList(p), true
 	return c
 }
 

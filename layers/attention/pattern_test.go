@@ -143,35 +143,38 @@ func drawAny(t *rapid.T) Pattern {
 
 func TestViewsAgree(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		p := drawAny(t)
-		n := rapid.SampledFrom(sizes).Draw(t, "n")
-		for h := range p.Heads() {
-			var total int64
-			last := make([]int, n)
-			cols := make([][]int, n)
-			for j := range last {
-				last[j] = -1
-			}
-			for i := range n {
-				var want []int
-				for j := range n {
-					if p.Sees(h, i, j, n) {
-						want = append(want, j)
-						last[j] = i
-						cols[j] = append(cols[j], i)
-					}
-				}
-				total += int64(len(want))
-				require.Equal(t, fmt.Sprint(want), fmt.Sprint(Keys(p, h, i, n)), "%s: keys of head %d query %d of %d", p, h, i, n)
-			}
-			require.Equal(t, total, p.NNZ(h, n), "%s: NNZ of head %d for n=%d", p, h, n)
-			for j := range n {
-				require.Equal(t, last[j], LastReader(p, h, j, n), "%s: last reader of key %d of %d", p, j, n)
-				require.Equal(t, fmt.Sprint(cols[j]), fmt.Sprint(positions(p.Col(h, j, n, nil))), "%s: queries of key %d of %d", p, j, n)
-			}
-			require.False(t, n > 0 && p.Sees(h, 0, n, n) || p.Sees(h, -1, 0, n), "%s sees outside", p)
-		}
+		viewsAgree(t, drawAny(t), rapid.SampledFrom(sizes).Draw(t, "n"))
 	})
+}
+
+// viewsAgree demands that the rows, columns and counts of a pattern are those of its definition.
+func viewsAgree(t require.TestingT, p Pattern, n int) {
+	for h := range p.Heads() {
+		var total int64
+		last := make([]int, n)
+		cols := make([][]int, n)
+		for j := range last {
+			last[j] = -1
+		}
+		for i := range n {
+			var want []int
+			for j := range n {
+				if p.Sees(h, i, j, n) {
+					want = append(want, j)
+					last[j] = i
+					cols[j] = append(cols[j], i)
+				}
+			}
+			total += int64(len(want))
+			require.Equal(t, fmt.Sprint(want), fmt.Sprint(Keys(p, h, i, n)), "%s: keys of head %d query %d of %d", p, h, i, n)
+		}
+		require.Equal(t, total, p.NNZ(h, n), "%s: NNZ of head %d for n=%d", p, h, n)
+		for j := range n {
+			require.Equal(t, last[j], LastReader(p, h, j, n), "%s: last reader of key %d of %d", p, j, n)
+			require.Equal(t, fmt.Sprint(cols[j]), fmt.Sprint(positions(p.Col(h, j, n, nil))), "%s: queries of key %d of %d", p, j, n)
+		}
+		require.False(t, n > 0 && p.Sees(h, 0, n, n) || p.Sees(h, -1, 0, n), "%s sees outside", p)
+	}
 }
 
 func TestLengthIndependence(t *testing.T) {

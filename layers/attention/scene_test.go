@@ -15,6 +15,7 @@ import (
 // scene is one attention call with everything that may be given.
 type scene struct {
 	pattern        string
+	of             Pattern // in place of pattern
 	b, tq, tk      int
 	heads, d, dv   int
 	fused, flat    bool // flat: [B,T,H·D] instead of [B,T,H,D]
@@ -64,6 +65,14 @@ type graph struct {
 	o, lse, cost *Node
 }
 
+// parsed is the pattern of the scene.
+func (s scene) parsed(t require.TestingT) Pattern {
+	if s.of != nil {
+		return s.of
+	}
+	return parse(t, s.pattern)
+}
+
 func (s scene) build(t require.TestingT, dtype tensor.Dtype) graph {
 	b := layers.New(gorgonia.NewGraph(), layers.NewParams(dtype), layers.Options{})
 	input := func(name string, shape ...int) *Node {
@@ -79,8 +88,7 @@ func (s scene) build(t require.TestingT, dtype tensor.Dtype) graph {
 		copy(layers.InputValue(n).Int32s(), v)
 		return n
 	}
-	p, err := Parse(s.pattern)
-	require.NoError(t, err)
+	p := s.parsed(t)
 	c := Config{Pattern: p, Heads: s.heads, Scale: s.scale, Cross: s.cross, Lens: ints("lens", s.lens, s.b), LensQ: ints("lens_q", s.lensQ, s.b),
 		IndexQ: ints("index_q", s.indexQ, s.indexShape...), IndexK: ints("index_k", s.indexK, s.indexShape...)}
 	g := graph{b: b}
@@ -187,8 +195,7 @@ func (g graph) run(t require.TestingT) results {
 
 // oracle computes a scene densely in float64, by definition.
 func (s scene) oracle(t require.TestingT) results {
-	p, err := Parse(s.pattern)
-	require.NoError(t, err)
+	p := s.parsed(t)
 	tk, dv := s.tk, s.dv
 	if s.fused {
 		tk, dv = s.tq, s.d

@@ -1,0 +1,172 @@
+package attention
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"gorgonia.org/tensor"
+
+	"github.com/euryale-ml/euryale/layers"
+)
+
+// conformingEntry is an entry of a layer with 2 heads.
+type conformingEntry struct {
+	json    string
+	refused string // why a decoder has none of it; "": it has
+	idle    bool   // has weights that reach nothing, which Gorgonia's own reverse mode refuses
+}
+
+// conformingEntries must have every type of entry, each for sequences of about 11 tokens.
+var conformingEntries = map[string][]conformingEntry{
+	"full":          {{json: `{"type":"full"}`}},
+	"band":          {{json: `{"type":"band","window_left":3}`}, {json: `{"type":"band","window_left":2,"window_right":0}`}},
+	"dilated":       {{json: `{"type":"dilated","left_steps":2,"gap":[1,3]}`}},
+	"blocks":        {{json: `{"type":"blocks","block_size":4}`}},
+	"cross_block":   {{json: `{"type":"cross_block","block_size":3}`}},
+	"shifted_block": {{json: `{"type":"shifted_block","block_size":4}`}},
+	"hier_block":    {{json: `{"type":"hier_block","block_size":2,"growth":1}`}},
+	"overlap_block": {{json: `{"type":"overlap_block","block_size":4,"overlap_left":2}`}},
+	"random":        {{json: `{"type":"random","degree":3,"seed":5}`}, {json: `{"type":"random","degree":1,"block_size":3}`}, {json: `{"type":"random","probability":0.3}`}},
+	"sparse_strided": {{json: `{"type":"sparse_strided","stride":3}`}, {json: `{"type":"sparse_strided","stride":3,"merge":"interleaved"}`},
+		{json: `{"type":"sparse_strided","stride":3,"merge":"multihead","paper_inclusive":true}`}},
+	"sparse_fixed": {{json: `{"type":"sparse_fixed","stride":4,"summary":2}`}, {json: `{"type":"sparse_fixed","stride":4,"summary":1,"merge":"interleaved"}`},
+		{json: `{"type":"sparse_fixed","stride":4,"summary":2,"distinct_summaries":true}`}},
+	"pattern": {{json: `{"type":"pattern","pattern":"band(2,1) + global(0,-1)"}`}},
+	"heads":   {{json: `{"type":"heads","parts":[{"heads":1,"attention":{"type":"full"}},{"heads":1,"attention":{"type":"blocks","block_size":3}}]}`}},
+	"longformer": {{json: `{"type":"longformer","window_left":2,"global_positions":[0,4]}`, refused: "tell of the future"},
+		{json: `{"type":"longformer","window_left":2}`, idle: true}},
+	"big_bird": {{json: `{"type":"big_bird","block_size":2,"num_random_blocks":1}`}},
+	"bp":       {{json: `{"type":"bp","k":2,"clip":2}`}},
+}
+
+// mixerOf is a layer with the attention of an entry over x [B,T,6], of so many tokens each; out is [B,T,6].
+func mixerOf(t require.TestingT, entry string, decoder bool, layer, tokens int, lens []int32) (*structured, error) {
+	var e Entry
+	require.NoError(t, json.Unmarshal([]byte(entry), &e), entry)
+	m, err := e.Mixer(Layer{Index: layer, Heads: 2, Decoder: decoder})
+	if err != nil {
+		return nil, err
+	}
+	s := newStructured(tensor.Float64)
+	x := s.input("x", len(lens), tokens, 6)
+	counts := s.ints("lens", lens, len(lens))
+	nodes := x
+	if IsTree(m.Pattern()) {
+		nodes, counts = TreeNodes(s.b, x, counts)
+	}
+	s.out = m.Mix(s.b, s.stream(nodes, 2, counts))
+	if IsTree(m.Pattern()) {
+		s.out = TreeTokens(s.b, s.out)
+	}
+	return s, s.b.Err()
+}
+
+// eachEntry runs f for every entry in encoders and decoders, in the first two layers. The table must have every type.
+func eachEntry(t *testing.T, f func(t *testing.T, entry string, decoder bool, layer int)) {
+	require.ElementsMatch(t, EntryTypes(), slices.Collect(maps.Keys(conformingEntries)), "every type of entry must be in the table")
+	for _, name := range EntryTypes() {
+		require.NotEmpty(t, conformingEntries[name], name)
+		for _, e := range conformingEntries[name] {
+			for layer := range 2 {
+				f(t, e.json, false, layer)
+				if e.refused == "" {
+					f(t, e.json, true, layer)
+					continue
+				}
+				_, err := mixerOf(t, e.json, true, layer, 11, []int32{11})
+				require.ErrorContains(t, err, e.refused, e.json)
+			}
+		}
+	}
+}
+
+func init() { // by finite differences, and under Gorgonia's own machine
+	for name, list := range conformingEntries {
+		for k, e := range list {
+			for _, decoder := range []bool{false, true} {
+				if decoder && (e.refused != "" || k > 0) || !decoder && e.idle {
+					continue
+				}
+				mixers[fmt.Sprintf("%s %d, decoder %v", name, k, decoder)] = func(t require.TestingT) (*Node, Nodes) {
+					s, err := mixerOf(t, e.json, decoder, k%2, 11, []int32{11, 5})
+					require.NoError(t, err, e.json)
+					return s.cost(t)
+				}
+			}
+		}
+	}
+}
+
+// A batch with padding gives what its examples give, however much padding there is and whatever stands in it.
+func TestConformanceOfEntriesPadding(t *testing.T) {
+	lens := []int32{11, 5, 1}
+	eachEntry(t, func(t *testing.T, entry string, decoder bool, layer int) {
+		run := func(tokens, from int, lens []int32) [][]float64 {
+			s, err := mixerOf(t, entry, decoder, layer, tokens, lens)
+			require.NoError(t, err, entry)
+			x := layers.InputValue(s.in[0]).Float64s()
+			for b, l := range lens {
+				for i := range tokens * 6 {
+					if x[b*tokens*6+i] = noise(fmt.Sprint("token ", from+b), i); i >= int(l)*6 {
+						x[b*tokens*6+i] = 300 * noise("padding", i)
+					}
+				}
+			}
+			o := s.values(t)
+			var rows [][]float64
+			for b, l := range lens {
+				rows = append(rows, o[b*tokens*6:][:int(l)*6])
+			}
+			return rows
+		}
+		want := run(11, 0, lens)
+		for _, pad := range []int{1, 17} {
+			got := run(11+pad, 0, lens)
+			for b := range lens {
+				require.InDeltaSlice(t, want[b], got[b], 1e-10, "%s, decoder %v: example %d with %d more", entry, decoder, b, pad)
+			}
+		}
+		for b, l := range lens {
+			alone := run(int(l), b, lens[b:b+1])
+			require.InDeltaSlice(t, want[b], alone[0], 1e-10, "%s, decoder %v: example %d alone", entry, decoder, b)
+		}
+	})
+}
+
+// In a decoder no later token changes what comes out, to the bit; a token that the pattern shows does, in a decoder or not.
+func TestConformanceOfEntriesCausality(t *testing.T) {
+	const n = 11
+	eachEntry(t, func(t *testing.T, entry string, decoder bool, layer int) {
+		s, err := mixerOf(t, entry, decoder, layer, n, []int32{n})
+		require.NoError(t, err)
+		x := layers.InputValue(s.in[0]).Float64s()
+		before := s.values(t)
+		var e Entry
+		require.NoError(t, json.Unmarshal([]byte(entry), &e))
+		m, err := e.Mixer(Layer{Index: layer, Heads: 2, Decoder: decoder})
+		require.NoError(t, err)
+		p := m.Pattern()
+		for j := range n {
+			keep := slices.Clone(x[j*6:][:6])
+			for c := range 6 {
+				x[j*6+c] += 0.7 - 0.2*float64(c)
+			}
+			after := s.values(t)
+			copy(x[j*6:], keep)
+			for i := range n {
+				same := slices.Equal(before[i*6:][:6], after[i*6:][:6])
+				require.False(t, decoder && j > i && !same, "%s: token %d changes %d before it", entry, j, i)
+				reads := false
+				for h := range p.Heads() {
+					front := spaceOf(p).front
+					reads = reads || p.Sees(h, front+i, front+j, NodeCount(p, n))
+				}
+				require.False(t, reads && same, "%s, decoder %v: token %d does not reach %d, which reads it", entry, decoder, j, i)
+			}
+		}
+	})
+}
