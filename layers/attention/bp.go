@@ -75,8 +75,7 @@ func (l BPLabels) Count() int { return (2*l.Tree.K + 1) * (l.Clip + 1) }
 func (l BPLabels) Label(_, i, j, n int) int {
 	p := l.Tree.plan(n)
 	at, _ := slices.BinarySearch(p.row(i), int32(j))
-	label, each := int(p.labels[int(p.rowPtr[i])+at]), 2*l.Tree.K+1
-	return each*min(label/each, l.Clip) + label%each
+	return l.Tree.label(p, int(p.rowPtr[i])+at, l.Clip)
 }
 
 // TreeNodes makes the nodes of the trees over the tokens x [B,T,C] of each example, which are lens (int32 [B]; nil: all T): the tokens,

@@ -2,6 +2,8 @@ package attention
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"sort"
 )
 
@@ -56,17 +58,40 @@ func singles(list []int32, dst []Run) []Run {
 	return dst
 }
 
+// plan lists the tree over the tokens of n nodes. Its labels know no clip.
 func (b BPTree) plan(n int) *plan {
 	return b.kept.get(n, func() *plan {
 		tokens := treeTokens(n)
-		rows, edges := make([][]int, n), b.Edges(tokens, len(treeLevels(tokens)))
-		for _, e := range edges {
-			rows[e.Query] = append(rows[e.Query], e.Key)
+		levels := treeLevels(tokens)
+		offsets := make([]int, len(levels)) // of the first node of a level
+		for j := 1; j < len(levels); j++ {
+			offsets[j] = offsets[j-1] + levels[j-1]
 		}
-		p := newPlan(n, func(i int) []int { return rows[i] })
-		for _, e := range edges {
-			p.labels = append(p.labels, int32(e.Label))
+		p := &plan{rowPtr: make([]int32, 1, n+1)}
+		var own []uint64 // of a token: keys, and below them labels
+		for i := range tokens {
+			own = own[:0]
+			b.token(i, levels, len(levels), func(level, node, label int) {
+				own = append(own, uint64(offsets[level]+node)<<32|uint64(label))
+			})
+			slices.Sort(own)
+			for _, e := range own {
+				p.rows, p.labels = append(p.rows, int32(e>>32)), append(p.labels, int32(e&math.MaxUint32))
+			}
+			p.rowPtr = append(p.rowPtr, int32(len(p.rows)))
 		}
+		for j := 1; j < len(levels); j++ {
+			for m := range levels[j] {
+				for t := m << j; t < min((m+1)<<j, tokens); t++ {
+					p.rows, p.labels = append(p.rows, int32(t)), append(p.labels, int32((2*b.K+1)*j))
+				}
+				p.rowPtr = append(p.rowPtr, int32(len(p.rows)))
+			}
+		}
+		for len(p.rowPtr) <= n { // nodes that belong to no whole tree
+			p.rowPtr = append(p.rowPtr, int32(len(p.rows)))
+		}
+		p.transpose()
 		return p
 	})
 }
@@ -78,26 +103,20 @@ type Edge struct{ Key, Query, Label int }
 // 0 for itself or a covered token, 2·t+1 for step t on the left, 2·t+2 for step t on the right. A step that takes the half of a
 // span that is left has the label of the span's level.
 func (b BPTree) Edges(tokens, clip int) []Edge {
-	levels := treeLevels(tokens)
-	offsets := make([]int, len(levels)) // of the first node of a level
-	for j := 1; j < len(levels); j++ {
-		offsets[j] = offsets[j-1] + levels[j-1]
-	}
-	var edges []Edge
-	for i := range tokens {
-		from := len(edges)
-		b.token(i, levels, clip, func(level, node, label int) { edges = append(edges, Edge{offsets[level] + node, i, label}) })
-		own := edges[from:]
-		sort.Slice(own, func(x, y int) bool { return own[x].Key < own[y].Key })
-	}
-	for j := 1; j < len(levels); j++ {
-		for m := range levels[j] {
-			for t := m << j; t < min((m+1)<<j, tokens); t++ {
-				edges = append(edges, Edge{t, offsets[j] + m, (2*b.K + 1) * min(j, clip)})
-			}
+	p := b.plan(treeNodes(tokens))
+	edges := make([]Edge, 0, len(p.rows))
+	for i := range len(p.rowPtr) - 1 {
+		for k := p.rowPtr[i]; k < p.rowPtr[i+1]; k++ {
+			edges = append(edges, Edge{int(p.rows[k]), i, b.label(p, int(k), clip)})
 		}
 	}
 	return edges
+}
+
+// label is that of the pair k of a plan.
+func (b BPTree) label(p *plan, k, clip int) int {
+	label, each := int(p.labels[k]), 2*b.K+1
+	return each*min(label/each, clip) + label%each
 }
 
 // token calls read for each node that token i reads: the place of the node in its level, whose sizes are levels, and the label.

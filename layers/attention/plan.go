@@ -21,13 +21,23 @@ func (p *plan) has(i, j int) bool {
 
 // newPlan lists n rows, whose keys are below n and sorted.
 func newPlan(n int, row func(i int) []int) *plan {
-	p := &plan{rowPtr: make([]int32, n+1), colPtr: make([]int32, n+1)}
+	p := &plan{rowPtr: make([]int32, n+1)}
 	for i := range n {
 		for _, j := range row(i) {
 			p.rows = append(p.rows, int32(j))
-			p.colPtr[j+1]++
 		}
 		p.rowPtr[i+1] = int32(len(p.rows))
+	}
+	p.transpose()
+	return p
+}
+
+// transpose lists queries by key.
+func (p *plan) transpose() {
+	n := len(p.rowPtr) - 1
+	p.colPtr = make([]int32, n+1)
+	for _, j := range p.rows {
+		p.colPtr[j+1]++
 	}
 	for j := range n {
 		p.colPtr[j+1] += p.colPtr[j]
@@ -40,7 +50,6 @@ func newPlan(n int, row func(i int) []int) *plan {
 			next[j]++
 		}
 	}
-	return p
 }
 
 // plans keeps the plans of one atom by length.
