@@ -165,7 +165,7 @@ func TestSecondSignalLeavesAtOnce(t *testing.T) {
 }
 
 func TestSweep(t *testing.T) {
-	small := []string{"bench", "--sweep", "--json", "--steps", "1", "--set", "model.num_hidden_layers=1", "--set", "model.hidden_size=16",
+	small := []string{"bench", "--sweep", "--variant", "band", "--json", "--steps", "1", "--set", "model.num_hidden_layers=1", "--set", "model.hidden_size=16",
 		"--set", "model.num_attention_heads=1", "--set", "model.intermediate_size=16"}
 	out, err := exec.Command(binary(t), append(small, "--window", "16")...).Output()
 	require.NoError(t, err)
