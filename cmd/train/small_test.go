@@ -153,4 +153,5 @@ func TestSweepOfSystems(t *testing.T) {
 		require.Contains(t, done, "attention_time_exponent")
 	}
 	require.Equal(t, 2, euryale(t, "bench", "--sweep", "--length", "100").code)
+	require.Equal(t, 2, euryale(t, "bench", "--sweep", "--set", "model.hidden_size=8").code)
 }

@@ -95,6 +95,9 @@ func (a *app) sweepSystems(ctx context.Context, f benchFlags) error {
 	if f.length < 16*16 || f.steps < 1 {
 		return usagef("--length is %d and --steps %d: a sweep wants at least 256, and 1", f.length, f.steps)
 	}
+	if len(f.sets) > 0 {
+		return usagef("--set changes the model of one variant, and --sweep without --variant measures others: give --variant too")
+	}
 	a.out.text("%-18s %8s %12s %12s %10s %10s\n", "system", "T", "step s", "attention s", "plan MiB", "GFLOP")
 	for _, s := range swept {
 		var lines []systemLine
