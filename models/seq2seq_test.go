@@ -171,6 +171,49 @@ func TestSeq2SeqSessionEqualsForward(t *testing.T) {
 	})
 }
 
+// TestSeq2SeqSessionSingle: in single precision what is cached and what is not are nearer than 1e-5, by what is exported alone.
+func TestSeq2SeqSessionSingle(t *testing.T) {
+	for _, name := range []string{"sparse", "post, learned, untied", "reversible", "led", "bigbird_pegasus", "longt5, transient global"} {
+		m, err := New([]byte(pairs[name].text))
+		require.NoError(t, err)
+		_, err = NewSeq2SeqSession(m.(Seq2Seq), scrambled(t, m), 9)
+		require.ErrorContains(t, err, "load them as float32")
+		params, err := NewParams(m, tensor.Float32, 3)
+		require.NoError(t, err)
+		v := m.Dims().Vocab
+		source, target := tokens(23, v), append([]int32{m.(Seq2Seq).Special().Start}, tokens(8, v)...)
+		g := newPairGraph(t, m, params, source, target, 1, nil, nil)
+		p, err := engine.Compile(g.b.Graph(), layers.Nodes{g.out.Logits}, engine.Options{})
+		require.NoError(t, err)
+		require.NoError(t, p.Run())
+		want := engine.Floats[float32](p.Value(g.out.Logits))
+
+		s, err := NewSeq2SeqSession(m.(Seq2Seq), params, len(target))
+		require.NoError(t, err)
+		require.Empty(t, s.Recomputes())
+		require.Equal(t, len(target), s.Limit())
+		for range 2 { // the second source takes the place of the first
+			require.NoError(t, s.Read(source))
+			require.Zero(t, s.Len())
+			for i, id := range target {
+				if i == 4 {
+					s.Select([]int{0, 0, 0})
+				}
+				got, err := s.Step(slices.Repeat([]int32{id}, 1+2*min(i/4, 1))...)
+				require.NoError(t, err)
+				for k, x := range got {
+					require.InDelta(t, want[i*v+k%v], x, 1e-5, "%s: token %d, logit %d", name, i, k)
+				}
+			}
+			require.Equal(t, len(target), s.Len())
+			require.Positive(t, s.CacheBytes())
+			_, err = s.Step(1, 1, 1)
+			var e *LengthError
+			require.ErrorAs(t, err, &e)
+		}
+	}
+}
+
 // TestSeq2SeqCausal: a token of the target changes no output before it, one of the source changes all that read it.
 func TestSeq2SeqCausal(t *testing.T) {
 	eachPair(t, func(t *testing.T, m Seq2Seq, params *layers.Params, _ bool) {
