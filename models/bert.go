@@ -1,6 +1,8 @@
 package models
 
 import (
+	"slices"
+
 	"github.com/euryale-ml/euryale/internal/config"
 	"github.com/euryale-ml/euryale/layers"
 	"github.com/euryale-ml/euryale/layers/attention"
@@ -54,10 +56,7 @@ func newBert(raw []byte) (Model, error) {
 	if err := config.Merge(read, p.err()); err != nil {
 		return nil, err
 	}
-	s.mixers = plain(make([]attention.Pattern, c.NumHiddenLayers))
-	for l := range s.mixers {
-		s.mixers[l] = attention.Plain{Of: attention.Full{}}
-	}
+	s.mixers = slices.Repeat([]attention.Mixer{attention.Plain{Of: attention.Full{}}}, c.NumHiddenLayers)
 	s.Labels = labels
 	h := head{task: task, labels: labels, transform: "cls.predictions.transform.dense", norm: "cls.predictions.transform.LayerNorm",
 		decoder: "cls.predictions", own: "cls.predictions.decoder", act: s.act, eps: s.eps, out: "classifier", dropout: c.classifierDropout()}
