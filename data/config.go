@@ -50,8 +50,8 @@ type Config struct {
 // Objectives are the values of Config.Objective.
 var Objectives = []string{"causal_lm", "masked_lm", "sequence_classification", "seq2seq_lm"}
 
-// With returns the configuration with a tokenizer that there is already, as it was loaded by LoadTokenizer: a "bpe:SIZE" is then not
-// trained anew. Other tokenizers change nothing.
+// With returns the configuration with a tokenizer that there is already, as it was loaded by LoadTokenizer from the folder of a model. It takes the
+// place of any but bytes that are asked for by name: a "bpe:SIZE" is then not trained anew. Other tokenizers change nothing.
 func (c Config) With(tok Tokenizer) Config {
 	if bpe, ok := tok.(*BPE); ok {
 		c.trained = bpe
@@ -128,25 +128,37 @@ func (c Config) Spec(spec string) Config {
 // Errors: ErrTokenizer; ErrUnknownTask and ErrTask; those of LoadTokenizer.
 func (c Config) NewTokenizer() (Tokenizer, error) {
 	if c.Task == "" {
-		return c.tokenizer(c.objective() != "causal_lm")
+		return c.tokenizer(c.objective() != "causal_lm", c.objective())
 	}
 	t, err := c.readTask()
 	if err != nil {
 		return nil, err
 	}
-	if t.words != nil {
+	switch {
+	case t.words != nil:
 		return t.words, nil
+	case !t.special:
+		return Bytes{}, nil
 	}
-	return c.tokenizer(t.special)
+	return c.tokenizer(true, "task:"+c.Task)
 }
 
-// tokenizer returns the tokenizer that is named, or *untrained.
-func (c Config) tokenizer(special bool) (Tokenizer, error) {
-	if c.trained != nil {
-		return c.trained, nil
+// tokenizer returns the tokenizer that is named, with Specials if what it is for needs them.
+func (c Config) tokenizer(special bool, what string) (tok Tokenizer, err error) {
+	named := c.Tokenizer == "bytes" || c.Tokenizer == BytesSpecial{}.Name()
+	switch {
+	case c.trained != nil && !named:
+		tok = c.trained
+	case special && (c.Tokenizer == "" || c.Tokenizer == "bytes"):
+		tok = BytesSpecial{}
+	default:
+		if tok, err = NewTokenizer(c.Tokenizer); err != nil {
+			return nil, err
+		}
 	}
-	if special && (c.Tokenizer == "" || c.Tokenizer == "bytes") {
-		return BytesSpecial{}, nil
+	if special && !hasSpecials(tok) {
+		return nil, &Error{Kind: ErrTokenizer, What: fmt.Sprintf("the tokenizer %q has not the special tokens that %s needs (%s, as ids %d to %d)", tok.Name(), what, strings.Join(Specials, ", "), firstSpecial, leastBPE-1),
+			Fix: "use bytes, or one that was trained here"}
 	}
-	return NewTokenizer(c.Tokenizer)
+	return tok, nil
 }

@@ -70,6 +70,9 @@ func (p *Part) BytesPerToken() float64 {
 	if p.task != nil {
 		return 1
 	}
+	if p.targetBounds != nil {
+		return float64(p.bytes) / float64(p.targets.len())
+	}
 	return float64(p.bytes) / float64(p.tokens.len())
 }
 

@@ -42,6 +42,7 @@ type document struct {
 type fields struct {
 	text, target, label, group string
 	join                       bool // one document for each group, a section for each line
+	table                      bool // a column is asked for by name or number, so that a tsv file is a table, not text
 }
 
 // fields are those that the objective needs.
@@ -52,7 +53,7 @@ func (c Config) fields() fields {
 		}
 		return name
 	}
-	f := fields{text: or(c.TextField, "text"), group: c.GroupField, join: c.Join}
+	f := fields{text: or(c.TextField, "text"), group: c.GroupField, join: c.Join, table: c.TextField != ""}
 	switch c.objective() {
 	case "sequence_classification":
 		f.label = or(c.LabelField, "label")
@@ -129,7 +130,7 @@ func readSource(path string, f fields) (*source, error) {
 	if ext == ".jsonl" || ext == ".ndjson" {
 		return readLines(path, f, &jsonLines{names: f.names()})
 	}
-	if ext == ".tsv" && f.target+f.label+f.group != "" {
+	if ext == ".tsv" && (f.table || f.target+f.label+f.group != "") {
 		return readLines(path, f, &columns{names: f.names()})
 	}
 	if !slices.Contains(textExtensions, ext) {

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -70,6 +71,9 @@ func (c Config) loadTask() (*Corpus, error) {
 	corpus := &Corpus{Name: "task:" + t.name}
 	var bound [3]*Part
 	if t.bind != nil {
+		if _, err := c.NewTokenizer(); err != nil && !errors.As(err, new(*untrained)) {
+			return nil, err
+		}
 		text := c.text(t)
 		if t.text != nil {
 			t.text(&text)
@@ -113,12 +117,12 @@ func (c Config) loadTask() (*Corpus, error) {
 // text is the configuration of the text that a task is made from.
 func (c Config) text(t *task) Config {
 	text := c
-	text.Task, text.Tokenizer, text.Objective, text.sections = "", "", "", t.sections
-	if t.special {
-		text.Tokenizer = c.Tokenizer
-		if text.Tokenizer == "" || text.Tokenizer == "bytes" {
-			text.Tokenizer = BytesSpecial{}.Name()
-		}
+	text.Task, text.Objective, text.sections = "", "", t.sections
+	switch {
+	case !t.special:
+		text.Tokenizer, text.trained = "", nil
+	case c.Tokenizer == "bytes" || c.Tokenizer == "" && c.trained == nil:
+		text.Tokenizer = BytesSpecial{}.Name()
 	}
 	return text
 }

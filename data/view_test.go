@@ -287,6 +287,18 @@ func TestSetsAreFound(t *testing.T) {
 	requireError(t, err, ErrFormat, "column", `"vulgate"`, "reference, kjv, web, rv")
 }
 
+// TestTableOfOneColumn: a tsv file is text, unless a column of it is asked for.
+func TestTableOfOneColumn(t *testing.T) {
+	path := write(t, t.TempDir(), "a.tsv", []byte("a\tb\n"+strings.Repeat("one\ttwo\n", 20)))
+	whole, err := LoadWhole(Config{Path: path})
+	require.NoError(t, err)
+	require.Equal(t, "a\tb\none", Bytes{}.Decode(whole.Document(0)[:7]))
+	column, err := Load(Config{Path: path, TextField: "b"})
+	require.NoError(t, err)
+	require.Equal(t, 18, column.Train.Documents())
+	require.Equal(t, "two", Bytes{}.Decode(column.Train.Document(0)))
+}
+
 func TestBadFields(t *testing.T) {
 	dir := t.TempDir()
 	lines := func(n int, line string) []byte { return []byte(strings.Repeat(line+"\n", n)) }
@@ -323,6 +335,25 @@ func TestBadFields(t *testing.T) {
 	require.ErrorAs(t, err, &field)
 	require.Equal(t, "data.mask_unit", field.Path)
 	require.NoError(t, Config{}.Validate())
+
+	foreign := bookBPE(t)
+	foreign.special, foreign.ours = nil, false
+	_, err = Load(Config{Objective: "masked_lm"}.With(foreign))
+	requireError(t, err, ErrTokenizer, "another tokenizer", "[MASK]", "masked_lm")
+	_, err = Load(Config{Task: "shuffled"}.With(foreign))
+	requireError(t, err, ErrTokenizer, "another tokenizer", "[CLS]", "task:shuffled")
+	corpus, err := Load(Config{Task: "shuffled"}.With(bookBPE(t)))
+	require.NoError(t, err)
+	require.Equal(t, bookBPE(t), corpus.Tokenizer)
+	corpus, err = Load(Config{Task: "twin"}.With(foreign))
+	require.NoError(t, err)
+	require.Equal(t, Bytes{}, corpus.Tokenizer)
+	tok, err := Config{Tokenizer: "bytes"}.With(foreign).NewTokenizer()
+	require.NoError(t, err)
+	require.Equal(t, Bytes{}, tok, "by name")
+	tok, err = Config{Tokenizer: "bpe:300"}.With(foreign).NewTokenizer()
+	require.NoError(t, err)
+	require.Equal(t, foreign, tok)
 }
 
 // TestViewsResume: whatever is asked, an example is a function of its number, and the parts share no document.
