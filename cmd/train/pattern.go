@@ -30,6 +30,7 @@ SPEC is an expression of these (docs/patterns.md has a picture of each):
   full  band(left,right)  dilated(left,right,gap)  global(i,...)  external(g)
   blocks(size[,overlap])  shifted-blocks(size,shift)  window-blocks(size,count)
   random(r,seed)  random-blocks(size,r,seed)  bernoulli(numerator,denominator,seed)
+  big-bird(size,r,seed)  big-bird-window(size,r,seed)
   strided(stride)  fixed(stride,columns)  summary(stride,columns[,group])
   star  bp-tree(k)  cross-blocks(size)  row(h,w)  column(h,w)  image1d(query,memory)  image2d(h,w,qh,qw,mh,mw)
   a + b is the union, a & b the intersection, causal(a) drops later keys, heads(a; b; ...) gives one pattern for each head,

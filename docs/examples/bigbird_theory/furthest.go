@@ -2,6 +2,7 @@ package bigbird_theory
 
 import (
 	"math"
+	"slices"
 
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
@@ -53,9 +54,9 @@ func dot(a, b []float64) (s float64) {
 }
 
 // Finder is one layer of attention whose weights are set by hand to find the furthest vector that its pattern lets it read: the query is
-// -β x_i, key and value are x_j, and β is so large that the softmax is its largest score.
+// -β x_i, the key x_j, the value the place j as a unit vector, and β is so large that the softmax is its largest score.
 type Finder struct {
-	n, d    int
+	n       int
 	program *engine.Program
 	in      []float64
 	out     *layers.Node
@@ -66,35 +67,33 @@ func NewFinder(p attention.Pattern, n, d int) (*Finder, error) {
 	const beta = 1e6
 	b := layers.New(gorgonia.NewGraph(), layers.NewParams(tensor.Float64), layers.Options{})
 	x := b.Input("x", tensor.Float64, 1, n, d)
-	o, _ := attention.Attend(b, attention.Config{Pattern: p, Heads: 1, Scale: 1}, layers.Scale(b, x, -beta), x, x)
+	places := make([]float64, n*n)
+	for j := range n {
+		places[j*n+j] = 1
+	}
+	v := b.Const("places", tensor.New(tensor.WithShape(1, n, n), tensor.WithBacking(places)))
+	o, _ := attention.Attend(b, attention.Config{Pattern: p, Heads: 1, Scale: 1}, layers.Scale(b, x, -beta), x, v)
 	if b.Err() != nil {
 		return nil, b.Err()
 	}
 	program, err := engine.Compile(b.Graph(), layers.Nodes{o}, engine.Options{})
-	return &Finder{n, d, program, layers.InputValue(x).Float64s(), o}, err
+	return &Finder{n, program, layers.InputValue(x).Float64s(), o}, err
 }
 
-// Outputs are what the layer gives for vectors [n,d].
+// Outputs are what the layer gives for vectors [n,d]: for each the places that it found, [n,n].
 func (f *Finder) Outputs(x []float64) ([]float64, error) {
 	copy(f.in, x)
 	err := f.program.Run()
 	return append([]float64(nil), engine.Floats[float64](f.program.Value(f.out))...), err
 }
 
-// Find is the place of the vector that each output is nearest to.
+// Find is the place of the vector that was found for each.
 func (f *Finder) Find(x []float64) ([]int, error) {
 	o, err := f.Outputs(x)
-	if err != nil {
-		return nil, err
-	}
 	all := make([]int, f.n)
 	for i := range all {
-		most := math.Inf(-1)
-		for j := range f.n {
-			if s := dot(o[i*f.d:][:f.d], x[j*f.d:][:f.d]); s > most {
-				most, all[i] = s, j
-			}
-		}
+		row := o[i*f.n:][:f.n]
+		all[i] = slices.Index(row, slices.Max(row))
 	}
-	return all, nil
+	return all, err
 }

@@ -66,7 +66,7 @@ func TestSparseLayerCannotKnow(t *testing.T) {
 		require.NotEqual(t, furthest[i], Furthest(y, n, d)[i])
 		after, err := f.Outputs(y)
 		require.NoError(t, err)
-		require.Equal(t, before[i*d:][:d], after[i*d:][:d])
+		require.Equal(t, before[i*n:][:n], after[i*n:][:n])
 	}
 	require.Greater(t, unseen, n/4)
 }
