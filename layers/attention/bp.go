@@ -45,7 +45,7 @@ func NewBP(k, clip int, causal bool) (BP, error) {
 func (a BP) Pattern() Pattern { return a.Tree }
 
 // Labels tells the roles of the edges apart.
-func (a BP) Labels() Labels { return BPLabels{a.Tree, a.Clip} }
+func (a BP) Labels() Labels { return BPLabels(a) }
 
 // Mix is Attend with labels.
 func (a BP) Mix(b *layers.Builder, in Stream) *Node {
