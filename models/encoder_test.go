@@ -266,3 +266,26 @@ func TestEncoderConfig(t *testing.T) {
 	require.Equal(t, tensor.Shape{3, 24}, p.Value.Shape())
 	require.Equal(t, "token_classification", m.Task())
 }
+
+// TestEncoderEmptyExample: an example of padding alone gives numbers, and changes no other.
+func TestEncoderEmptyExample(t *testing.T) {
+	texts := []string{}
+	for _, c := range encoders {
+		texts = append(texts, c.text)
+	}
+	for _, pooling := range []string{"cls", "mean", "last", "max"} {
+		texts = append(texts, strings.Replace(encoders[0].text, `"task":"masked_lm"`, `"task":"regression","num_labels":1,"pooling":"`+pooling+`"`, 1))
+	}
+	for _, text := range texts {
+		m, params := mild(t, text)
+		const n = 9
+		run := func(lens ...int32) []float64 {
+			y, _ := outputsAt(t, m, params, 2, n, func(b *layers.Builder, in *Inputs) {
+				in.IDs, in.Lens = intsOf(b, "ids", tokens(2*n, 37), 2, n), intsOf(b, "lens", lens, 2)
+			})
+			return y
+		}
+		empty, full := run(0, n), run(n, n)
+		require.Equal(t, full[len(full)/2:], empty[len(full)/2:])
+	}
+}
