@@ -82,6 +82,9 @@ func (j *attnJob[F]) runBackward(worker, phase, task int) {
 		for i := p.start[c]; i < p.start[c+1]; i++ {
 			j.backwardTile(&j.ws[worker], p, task, b, h, int(i))
 		}
+		if j.numLabels > 0 && a.R.Data == nil {
+			j.biasGrads(&j.ws[worker], task)
+		}
 	case phase == 3:
 		j.tables.reduce(a, j.t, task, 0, a.B*a.H, j.chunks)
 	case a.IndexK != nil:
@@ -104,7 +107,7 @@ func clearRows[F Float](x *Rows[F], b, h, from, to, c int) {
 //
 //	dV += P^T dO,  dS = Scale P (dO V^T - delta),  dK += dS^T Q,  dQ = dS K,  delta = rowsum(dO O) - dLSE.
 //
-// The gradient of a label is the sum of dS over its pairs, see tableGrads.
+// The gradient of a label is the sum of dS over its pairs, see keyGrads.
 func (j *attnJob[F]) backwardTile(w *attnSpace[F], p *chunkPlan, task, b, h, i int) {
 	a, t, l := j.a, j.t, j.a.Layouts[j.layout(h)]
 	qs, ks := j.queries(b, h), j.keys(b, h)
@@ -156,7 +159,7 @@ func (j *attnJob[F]) backwardTile(w *attnSpace[F], p *chunkPlan, task, b, h, i i
 	case first:
 		clear(w.dq)
 	case labels != nil:
-		j.tableGrads(w, task, h, n, q, ldq)
+		j.keyGrads(w, task, h, n, q, ldq)
 	}
 	if qs.index == nil {
 		if n > 0 {

@@ -49,6 +49,7 @@ type attnSpace[F Float] struct {
 	ldk, ldv    int
 
 	table, dtable []F // [labels][64 queries]: what a label adds to a score, and its gradient
+	tableOf       int // head that the table is of, if all its tiles share it; -1: none
 
 	// Copies of the tiles of K and V used last, tile t in slot t modulo their number. In a fused buffer the rows of a tile lie so
 	// far apart that they share few sets of the caches and many pages; neighbouring query tiles read the same key tiles.
@@ -168,7 +169,7 @@ func (j *attnJob[F]) begin(a *Attention[F]) {
 	}
 	for i := range j.ws {
 		j.ws[i].fit(a.D, a.DV, j.cached, j.numLabels)
-		j.ws[i].owner = -1
+		j.ws[i].owner, j.ws[i].tableOf = -1, -1
 	}
 }
 

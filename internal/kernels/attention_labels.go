@@ -151,11 +151,15 @@ func (j *attnJob[F]) labels(h int) *Labels {
 }
 
 // table fills w.table, [V][64 queries], with what each label adds to the scores of a query tile, in base 2. w.qt is its queries.
+// Without R it is the same for all tiles of a head.
 func (j *attnJob[F]) table(w *attnSpace[F], h int) {
 	a, v := j.a, j.numLabels
 	if a.R.Data != nil {
 		j.t.gemm(v, Tile, a.D, a.R.at(0, h, 0), a.R.Row, 1, w.qt, laneStride, w.table, Tile, false)
+	} else if w.tableOf == h {
+		return
 	} else {
+		w.tableOf = h
 		clear(w.table[:v*Tile])
 	}
 	if a.Bias.Data == nil {
@@ -187,14 +191,23 @@ func (j *attnJob[F]) byLabel(w *attnSpace[F], s *Labels, e int32, x *attnTile) {
 	}
 }
 
-// tableGrads takes the gradients by label of n queries on to w.dq and to the tables of the task, and clears them.
-func (j *attnJob[F]) tableGrads(w *attnSpace[F], task, h, n int, q []F, ldq int) {
+// keyGrads takes the gradients by label of n queries on to w.dq and to the tables of the task, and clears them. Without R that is
+// left to the end of the task.
+func (j *attnJob[F]) keyGrads(w *attnSpace[F], task, h, n int, q []F, ldq int) {
 	a, v := j.a, j.numLabels
-	dr, db := j.tables.task(task)
-	if a.R.Data != nil {
-		j.t.gemm(n, a.D, v, w.dtable, 1, Tile, a.R.at(0, h, 0), a.R.Row, w.dq, w.ldk, true)
-		j.t.gemm(v, a.D, n, w.dtable, Tile, 1, q, ldq, dr, a.D, true)
+	if a.R.Data == nil {
+		return
 	}
+	dr, _ := j.tables.task(task)
+	j.t.gemm(n, a.D, v, w.dtable, 1, Tile, a.R.at(0, h, 0), a.R.Row, w.dq, w.ldk, true)
+	j.t.gemm(v, a.D, n, w.dtable, Tile, 1, q, ldq, dr, a.D, true)
+	j.biasGrads(w, task)
+}
+
+// biasGrads adds the gradients by label to the biases of the task, and clears them.
+func (j *attnJob[F]) biasGrads(w *attnSpace[F], task int) {
+	a, v := j.a, j.numLabels
+	_, db := j.tables.task(task)
 	for l := range db {
 		db[l] += laneSum(w.dtable[l*Tile:][:Tile]) / a.Scale
 	}

@@ -78,7 +78,8 @@ func add(b *layers.Builder, c Config, in ...*Node) (o, lse *Node) {
 	if b.Err() != nil {
 		return nil, nil
 	}
-	if c.route == cheaper && c.IndexQ == nil && c.IndexK == nil && c.Structure == nil && !c.Cross && c.Pattern != nil && in[0] != nil {
+	whole := c.route == cheaper && c.IndexQ == nil && c.IndexK == nil && c.Structure == nil && !c.Cross && c.Pattern != nil
+	if whole && in[0] != nil && in[0].Dims() > 2 && CheckHeads(c.Pattern, c.Heads) == nil {
 		parts, err := splitFor(c.Pattern, in[0].Shape()[1])
 		if err != nil {
 			return b.Fail(fmt.Errorf("attention: %w", err)), nil
