@@ -114,7 +114,7 @@ func (c Config) read() (*source, error) {
 		return readEmbedded()
 	}
 	if set, ok := sets[c.Path]; ok {
-		return set.read(c)
+		return set.load(c)
 	}
 	return readSource(c.Path, c.fields())
 }

@@ -124,7 +124,7 @@ type columns struct {
 	names [4]string
 	at    [4]int // from 0; -1: not wanted
 	known bool
-	whole func(group string) string // what of a group's field counts; nil: all of it
+	group func(value string) string // what of the value of the group counts; nil: all of it
 }
 
 func (c *columns) example() string { return "SOURCE<tab>TARGET" }
@@ -147,8 +147,8 @@ func (c *columns) read(path string, number int, line []byte) (document, bool, er
 			values[i] = cells[at]
 		}
 	}
-	if c.whole != nil {
-		values[3] = c.whole(values[3])
+	if c.group != nil {
+		values[3] = c.group(values[3])
 	}
 	doc.set(values)
 	return doc, true, nil

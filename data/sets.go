@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -19,41 +20,50 @@ const (
 type Set struct {
 	Name, File string // the file is below the folder of the sets
 	Summary    string
-	fields     func(c Config) fields
-	reader     func(f fields) lineReader // nil: it is read by its extension
+	read       func(path string, c Config) (*source, error)
 }
 
 const bibleName = "bible"
 
-// bibleColumns are the columns of the table of verses, which has no header.
-var bibleColumns = []string{"reference", "kjv", "web", "rv"}
-
 // sets are the sets by name.
 var sets = map[string]Set{
-	"sotu":   {Name: "sotu", File: "text/sotu.jsonl.bz2", Summary: "233 speeches on the state of the union, 10.8 MB; classes: party, name, year"},
-	"enwiki": {Name: "enwiki", File: "text/enwiki_6mb.xml.bz2", Summary: "6.1 MB of Wikipedia as XML"},
-	bibleName: {Name: bibleName, File: "parallel/bible_kjv_web_rv.tsv.bz2",
-		Summary: "31,048 verses in three translations: kjv, web (modern English), rv (Spanish); a language model reads chapters",
-		fields:  bibleFields,
-		reader: func(f fields) lineReader {
-			return &columns{names: f.names(), whole: func(reference string) string {
-				chapter, _, _ := strings.Cut(reference, ":")
-				return chapter
-			}}
-		}},
+	"sotu":    {"sotu", "text/sotu.jsonl.bz2", "233 speeches on the state of the union, 10.8 MB; fields: year, name, party", readFields},
+	"enwiki":  {"enwiki", "text/enwiki_6mb.xml.bz2", "6.1 MB of Wikipedia as XML", readFields},
+	bibleName: {bibleName, "parallel/bible_kjv_web_rv.tsv.bz2", "31,048 verses in three translations: kjv, web (modern English), rv (Spanish); a language model reads chapters", readBible},
 }
 
-// bibleFields are the columns: kjv, to web where there are pairs, in groups of a chapter. A language model reads whole chapters.
-func bibleFields(c Config) fields {
+func readFields(path string, c Config) (*source, error) { return readSource(path, c.fields()) }
+
+// bibleColumns are the columns of the table of verses, which has no names in it.
+var bibleColumns = []string{"reference", "kjv", "web", "rv"}
+
+// readBible reads verses, in groups of a chapter: kjv, and web as target where there are pairs, unless other columns are named. A language
+// model reads whole chapters with a section for each verse.
+func readBible(path string, c Config) (*source, error) {
 	f := c.fields()
-	f.group, f.join = "reference", c.Join || c.objective() == "causal_lm" || c.objective() == "masked_lm"
+	f.group = "reference"
+	f.join = c.Join || f.target == "" && f.label == ""
 	if c.TextField == "" {
 		f.text = "kjv"
 	}
 	if c.TargetField == "" && f.target != "" {
 		f.target = "web"
 	}
-	return f
+	names := f.names()
+	for i, name := range names {
+		if name == "" {
+			continue
+		}
+		at := slices.Index(bibleColumns, name)
+		if at < 0 {
+			return nil, &Error{Kind: ErrFormat, Path: bibleName, What: fmt.Sprintf("no column %q (there are: %s)", name, strings.Join(bibleColumns, ", ")), Fix: "name the column with " + fieldKeys[i]}
+		}
+		names[i] = strconv.Itoa(at + 1)
+	}
+	return readLines(path, f, &columns{names: names, group: func(reference string) string {
+		chapter, _, _ := strings.Cut(reference, ":")
+		return chapter
+	}})
 }
 
 // Sets lists the sets by name.
@@ -71,10 +81,10 @@ func IsName(path string) bool {
 	return ok || path == EmbeddedName
 }
 
-// read reads a set from the folder of the sets.
+// load reads a set from the folder of the sets.
 //
 // Errors: ErrMissing, which says how to get it; those of a file.
-func (s Set) read(c Config) (*source, error) {
+func (s Set) load(c Config) (*source, error) {
 	missing := func(what string) error {
 		return &Error{Kind: ErrMissing, Path: s.Name, What: what,
 			Fix: fmt.Sprintf("run `bash %s FOLDER` and set %s=FOLDER, or give a path", FetchScript, Root)}
@@ -87,29 +97,7 @@ func (s Set) read(c Config) (*source, error) {
 	if _, err := os.Stat(path); os.IsNotExist(err) {
 		return nil, missing(fmt.Sprintf("%s is not there", path))
 	}
-	f := c.fields()
-	if s.fields != nil {
-		f = s.fields(c)
-	}
-	var src *source
-	var err error
-	if s.reader == nil {
-		src, err = readSource(path, f)
-	} else {
-		names := f.names()
-		for i, name := range names {
-			if name == "" {
-				continue
-			}
-			at := slices.Index(bibleColumns, name)
-			if at < 0 {
-				return nil, &Error{Kind: ErrFormat, Path: s.Name, What: fmt.Sprintf("no column %q (there are: %s)", name, strings.Join(bibleColumns, ", ")), Fix: "name the column with " + fieldKeys[i]}
-			}
-			names[i] = fmt.Sprint(at + 1)
-		}
-		f.text, f.target, f.label, f.group = names[0], names[1], names[2], names[3]
-		src, err = readLines(path, f, s.reader(f))
-	}
+	src, err := s.read(path, c)
 	if err != nil {
 		return nil, err
 	}

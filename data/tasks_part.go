@@ -20,8 +20,8 @@ type examples struct {
 	bound [3]*Part    // the text of a task that is made from text
 }
 
-// example is a row of a batch that a task writes. Ids are 0, targets and the other whole numbers are -1, segments and the rest 0 before;
-// what a batch does not have is nil.
+// example is a row of a batch that a task writes. Before, ids are padding, targets and the other whole numbers -1, segments and all other numbers
+// 0. What the batch does not have is nil.
 type example struct {
 	ids, targets, types []int32   // [T]
 	globals             []int32   // [G]
@@ -36,7 +36,7 @@ type example struct {
 	tenth int // in which tenth of them the thing to be found lies; -1: in no particular one
 }
 
-// ask makes a label, a class or the only one of these, of whatever the batch has: the class of a row and the place that asks for it.
+// ask says what the class of the row is and at which place it is asked for, as far as the batch has these.
 func (x *example) ask(class int32, place int) {
 	if len(x.labels) > 0 {
 		x.labels[0] = class
