@@ -162,16 +162,13 @@ func (j *ringJob[F]) gather(_, task int) {
 		j.take(row+i, at+i, slotSelf)
 		j.take(row+j.t+i, at+i, slotOwn)
 		// Its neighbours read it, each as the neighbour on the other side.
-		for reader := range [2]int{} {
-			x, slot := i+1, slotLeft
-			if reader == 1 {
-				x, slot = i-1, slotRight
-			}
+		for _, reader := range [2]struct{ by, slot int }{{1, slotLeft}, {-1, slotRight}} {
+			x := i + reader.by
 			if !j.open {
 				x = (x + n) % n
 			}
-			if x >= 0 && x < n && j.context(x, n)[slot] == i {
-				j.take(row+i, at+x, slot)
+			if x >= 0 && x < n && j.context(x, n)[reader.slot] == i {
+				j.take(row+i, at+x, reader.slot)
 			}
 		}
 	}
