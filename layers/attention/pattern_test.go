@@ -51,7 +51,7 @@ func drawPattern(t *rapid.T, depth int) Pattern {
 // drawAtom draws one of the atoms of sparse transformers, random graphs and images.
 func drawAtom(t *rapid.T) Pattern {
 	one := rapid.IntRange(1, 13)
-	switch rapid.IntRange(0, 9).Draw(t, "atom") {
+	switch rapid.IntRange(0, 10).Draw(t, "atom") {
 	case 0:
 		return Strided{Stride: one.Draw(t, "stride")}
 	case 1:
@@ -74,6 +74,10 @@ func drawAtom(t *rapid.T) Pattern {
 		return ImageRow{Height: one.Draw(t, "height"), Width: one.Draw(t, "width")}
 	case 7:
 		return ImageColumn{Height: one.Draw(t, "height"), Width: one.Draw(t, "width")}
+	case 10:
+		p := NewBigBird(rapid.IntRange(1, 9).Draw(t, "size"), rapid.IntRange(0, 5).Draw(t, "blocks"), one.Draw(t, "seed"), 0)
+		p.Free = rapid.Bool().Draw(t, "free")
+		return p
 	case 8:
 		return NewBernoulli(rapid.IntRange(0, 7).Draw(t, "numerator"), 7, one.Draw(t, "seed"), 0)
 	}

@@ -48,7 +48,7 @@ func (a attended) run(t *testing.T) []float32 {
 }
 
 var causalPatterns = []string{"full", "band(9,0)", "dilated(3,0,4)", "blocks(16,3)", "global(0,30) + band(4,4)", "heads(blocks(7); full)",
-	"strided(9)", "fixed(16,3)", "summary(16,2,1) + band(1,0)", "heads(random(5,3); beyond(band(2,0); random-blocks(8,2,3)))", "image1d(16,9)", "column(11,13)"}
+	"strided(9)", "fixed(16,3)", "summary(16,2,1) + band(1,0)", "heads(random(5,3); beyond(band(2,0); random-blocks(8,2,3)))", "image1d(16,9)", "column(11,13)", "big-bird(9,2,3)"}
 
 // Changing token t changes no output before it, to the bit, and only outputs of queries that read it after it.
 func TestCausalityByPerturbation(t *testing.T) {
