@@ -2,7 +2,6 @@ package attention
 
 import (
 	"fmt"
-	"math"
 	"slices"
 
 	"gorgonia.org/tensor"
@@ -71,45 +70,21 @@ func (merge) Run(out engine.Value, in []engine.Value) error {
 	return nil
 }
 
-// heads calls f for every query of every head: at is its place in lse, [lo, hi) its channels in o.
-func eachHead(lse engine.Value, size int, f func(at, lo, hi int)) {
-	s := lse.Shape()
-	d := size / lse.Size()
-	for b := range s[0] {
-		for h := range s[1] {
-			for t := range s[2] {
-				lo := ((b*s[2]+t)*s[1] + h) * d
-				f((b*s[1]+h)*s[2]+t, lo, lo+d)
-			}
-		}
+// takeMerge returns the kernels for the parts among the inputs.
+func takeMerge[F kernels.Float](parts []engine.Value) *kernels.Merge[F] {
+	s := parts[1].Shape()
+	m := kernels.TakeMerge[F](s[0], s[2], s[1], parts[0].Size()/max(1, parts[1].Size()))
+	for k := 0; k < len(parts); k += 2 {
+		m.Add(engine.Floats[F](parts[k]), engine.Floats[F](parts[k+1]))
 	}
+	return m
 }
 
 func mergeRun[F kernels.Float](out engine.Value, in []engine.Value) {
-	size := in[0].Size()
-	o, lse := engine.Floats[F](out)[:size], engine.Floats[F](out)[size:]
-	clear(o)
-	eachHead(in[1], size, func(at, lo, hi int) {
-		largest := math.Inf(-1)
-		for k := 1; k < len(in); k += 2 {
-			largest = max(largest, float64(engine.Floats[F](in[k])[at]))
-		}
-		if math.IsInf(largest, -1) {
-			lse[at] = F(largest)
-			return
-		}
-		sum := 0.0
-		for k := 1; k < len(in); k += 2 {
-			sum += math.Exp(float64(engine.Floats[F](in[k])[at]) - largest)
-		}
-		all := largest + math.Log(sum)
-		lse[at] = F(all)
-		for k := 0; k < len(in); k += 2 {
-			if w := F(math.Exp(float64(engine.Floats[F](in[k+1])[at]) - all)); w > 0 {
-				kernels.Axpy(w, engine.Floats[F](in[k])[lo:hi], o[lo:hi])
-			}
-		}
-	})
+	m := takeMerge[F](in)
+	defer m.Release()
+	x, size := engine.Floats[F](out), in[0].Size()
+	m.Forward(x[:size], x[size:])
 }
 
 func (merge) Diff(in Nodes, out, dout *Node) (Nodes, error) {
@@ -148,30 +123,10 @@ func (mergeGrad) Run(out engine.Value, in []engine.Value) error {
 }
 
 func mergeGradRun[F kernels.Float](out engine.Value, in []engine.Value) {
-	parts := in[:len(in)-2]
-	size, rows := in[0].Size(), in[1].Size()
-	o, lse := engine.Floats[F](in[len(in)-2])[:size], engine.Floats[F](in[len(in)-2])[size:]
-	do, dlse := engine.Floats[F](in[len(in)-1])[:size], engine.Floats[F](in[len(in)-1])[size:]
-	d := engine.Floats[F](out)
-	eachHead(in[1], size, func(at, lo, hi int) {
-		for k := 0; k < len(parts); k += 2 {
-			first := k / 2 * (size + rows)
-			row, dl := d[first:][lo:hi], &d[first+size+at]
-			one := float64(engine.Floats[F](parts[k+1])[at])
-			if math.IsInf(one, -1) {
-				clear(row)
-				*dl = 0
-				continue
-			}
-			w, dot := math.Exp(one-float64(lse[at])), float64(dlse[at])
-			x := engine.Floats[F](parts[k])[lo:hi]
-			for c, g := range do[lo:hi] {
-				row[c] = F(w) * g
-				dot += float64(g) * float64(x[c]-o[lo+c])
-			}
-			*dl = F(w * dot)
-		}
-	})
+	m := takeMerge[F](in[:len(in)-2])
+	defer m.Release()
+	o, do, size := engine.Floats[F](in[len(in)-2]), engine.Floats[F](in[len(in)-1]), in[0].Size()
+	m.Backward(o[:size], o[size:], do[:size], do[size:], engine.Floats[F](out))
 }
 
 func (mergeGrad) Diff(Nodes, *Node, *Node) (Nodes, error) {
