@@ -10,6 +10,7 @@ type Ints struct {
 	Name   string // scope path and name, as of a Param
 	Shape  []int
 	Values []int32
+	Stored bool // read from a file or trained with; else it is what the config draws, and no file has to hold it
 }
 
 // Ints looks a table up.
@@ -24,9 +25,25 @@ func (p *Params) Ints(name string) (*Ints, bool) {
 // AllInts returns the tables in the order in which they were added. The slice must not be changed.
 func (p *Params) AllInts() []*Ints { return p.ints }
 
-// SetInts puts a table in the place of one of its name, or adds it. Graphs that are built already keep what they were built with.
+// StoreInts makes all tables part of what is stored: from now on they belong to the weights.
+func (p *Params) StoreInts() {
+	for _, t := range p.ints {
+		t.Stored = true
+	}
+}
+
+// SetInts puts a stored table in the place of one of its name, or adds it. Graphs that are built already keep what they were built with.
 // Errors: the values are not of the shape; the name is that of a weight.
 func (p *Params) SetInts(name string, shape []int, values []int32) error {
+	return p.setInts(name, shape, values, true)
+}
+
+// DrawInts adds a table that the config draws. Errors: those of SetInts.
+func (p *Params) DrawInts(name string, shape []int, values []int32) error {
+	return p.setInts(name, shape, values, false)
+}
+
+func (p *Params) setInts(name string, shape []int, values []int32, stored bool) error {
 	size := 1
 	for _, d := range shape {
 		size *= d
@@ -37,7 +54,7 @@ func (p *Params) SetInts(name string, shape []int, values []int32) error {
 	if p.names[name] != nil {
 		return fmt.Errorf("table %s: there is a weight of that name", name)
 	}
-	t := &Ints{name, slices.Clone(shape), slices.Clone(values)}
+	t := &Ints{name, slices.Clone(shape), slices.Clone(values), stored}
 	if at := slices.IndexFunc(p.ints, func(q *Ints) bool { return q.Name == name }); at >= 0 {
 		p.ints[at] = t
 	} else {

@@ -164,7 +164,9 @@ func Tensors(p *layers.Params) []checkpoints.Tensor {
 		all = append(all, Tensor(q.Name, q.Value))
 	}
 	for _, t := range p.AllInts() {
-		all = append(all, checkpoints.Tensor{Name: t.Name, Shape: t.Shape, Data: t.Values})
+		if t.Stored {
+			all = append(all, checkpoints.Tensor{Name: t.Name, Shape: t.Shape, Data: t.Values})
+		}
 	}
 	return all
 }

@@ -52,6 +52,7 @@ func NewTrainer(m models.Model, params *layers.Params, part *data.Part, c Config
 	if err := t.enter(); err != nil {
 		return nil, err
 	}
+	params.StoreInts()
 	if len(t.batches) > 1 {
 		for _, grad := range t.graph.grads {
 			t.total = append(t.total, engine.NewValue(engine.Type{Dtype: grad.Dtype(), Shape: grad.Shape().Clone()}))

@@ -225,7 +225,7 @@ func scoped(scope, name string) string {
 	return scope + "." + name
 }
 
-// Mix is that of the stored plan, which is drawn and stored where there is none.
+// Mix is that of the stored plan; where there is none it is drawn, and stored when the weights are trained.
 func (d Drawn) Mix(b *layers.Builder, in Stream) *Node {
 	if b.Err() != nil {
 		return nil
@@ -233,7 +233,7 @@ func (d Drawn) Mix(b *layers.Builder, in Stream) *Node {
 	name := scoped(b.Path(), planTable)
 	if _, ok := b.Params().Ints(name); !ok {
 		t := d.table()
-		if err := b.Params().SetInts(name, t.shape, t.values); err != nil {
+		if err := b.Params().DrawInts(name, t.shape, t.values); err != nil {
 			return b.Fail(err)
 		}
 	}

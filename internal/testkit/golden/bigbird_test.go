@@ -127,3 +127,22 @@ func TestBigBirdDraws(t *testing.T) {
 	plan.I[1] = 16
 	require.NotZero(t, wrong(c))
 }
+
+// Weights with a plan of their own follow it, others follow transformers.
+func TestBigBirdWithItsPlan(t *testing.T) {
+	c, err := Open(filepath.Join(ownCopy(t), "bigbird", "seqcls_sparse_eval.json"))
+	require.NoError(t, err)
+	m, params, err := c.Model(Float64)
+	require.NoError(t, err)
+	in, err := c.Batch()
+	require.NoError(t, err)
+	in.Draws, in.Labels = nil, nil
+	logits := func() Result {
+		got, err := Run(m, params, in, false)
+		require.NoError(t, err)
+		return c.CompareOut("logits", got.Out["logits"], Float64)
+	}
+	require.True(t, logits().OK)
+	params.StoreInts()
+	require.Greater(t, logits().MaxAbs, 1e-3)
+}

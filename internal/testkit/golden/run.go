@@ -44,7 +44,7 @@ func Run(m models.Model, params *layers.Params, in Batch, gradients bool) (*Outc
 		}
 	}
 	t := in.T
-	blocks, err := bigBirdOf(m, in)
+	blocks, err := bigBirdOf(m, params, in)
 	if err == nil && blocks != nil {
 		if in, err = blocks.padded(m, in); err == nil {
 			err = blocks.check(in)
@@ -55,7 +55,7 @@ func Run(m models.Model, params *layers.Params, in Batch, gradients bool) (*Outc
 	}
 	eg := gorgonia.NewGraph()
 	b := layers.New(eg, params, layers.Options{Training: gradients})
-	given, err := in.inputs(m, b)
+	given, err := in.inputs(m, b, blocks)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func Run(m models.Model, params *layers.Params, in Batch, gradients bool) (*Outc
 }
 
 // inputs adds the inputs of a model to its graph.
-func (in Batch) inputs(m models.Model, b *layers.Builder) (given models.Inputs, err error) {
+func (in Batch) inputs(m models.Model, b *layers.Builder, blocks *bigBird) (given models.Inputs, err error) {
 	ints := func(name string, x []int32, shape ...int) *layers.Node {
 		if x == nil {
 			return nil
@@ -148,7 +148,7 @@ func (in Batch) inputs(m models.Model, b *layers.Builder) (given models.Inputs, 
 		given.TargetIDs = ints("decoder_input_ids", ids, in.B, u)
 	}
 	if in.Mask != nil {
-		err = padding(m, b, in, &given)
+		err = padding(m, b, in, blocks, &given)
 	}
 	if err == nil {
 		err = b.Err()

@@ -14,8 +14,8 @@ import (
 	"github.com/euryale-ml/euryale/models"
 )
 
-// bigBird is transformers' way with BigBird, where it is not that of attention.BigBird. It is followed here, to compare with what was
-// recorded, and not in the models:
+// bigBird is transformers' way with BigBird, where it is not that of attention.BigBird. It is followed here, for weights of its own that have
+// no plan, to give and compare what it has recorded, and not in the models:
 //
 //   - sequences are padded to whole blocks, and the padded last block is the global one;
 //   - what is not longer than 5 + 2·num_random_blocks blocks is dense, and padding reads as other queries do;
@@ -28,9 +28,12 @@ type bigBird struct {
 	draws              map[int]*Tensor // by layer, [heads, blocks-2, num_random_blocks]: what was drawn; none: block 0
 }
 
-// bigBirdOf is nil for other models.
-func bigBirdOf(m models.Model, in Batch) (*bigBird, error) {
+// bigBirdOf is nil for other models, and for weights that came with a plan or were trained with one, if the batch has no draws.
+func bigBirdOf(m models.Model, params *layers.Params, in Batch) (*bigBird, error) {
 	if m.Type() != "big_bird" && m.Type() != "bigbird_pegasus" {
+		return nil, nil
+	}
+	if len(in.Draws) == 0 && slices.ContainsFunc(params.AllInts(), func(t *layers.Ints) bool { return t.Stored }) {
 		return nil, nil
 	}
 	text, err := m.Config()

@@ -19,14 +19,10 @@ var hidesKeys = map[string]leftover{"gpt2": everyKey, "gpt_neo": hiddenOnce, "be
 // So do those of Hugging Face's families in which padding gives 0. The others hide padding as keys, wherever it stands, and leave it as queries: they add the smallest number to the
 // scores of hidden keys. A query whose keys are all hidden then gives equal shares to the keys with the largest score. No token
 // that counts reads such a row, but recorded logits hold it, so it is rebuilt here, and not in the models. See unread.
-func padding(m models.Model, b *layers.Builder, in Batch, given *models.Inputs) error {
+func padding(m models.Model, b *layers.Builder, in Batch, blocks *bigBird, given *models.Inputs) error {
 	rule, hides := hidesKeys[m.Type()]
-	if m.Type() == "big_bird" {
-		r, err := bigBirdOf(m, in)
-		if err != nil {
-			return err
-		}
-		rule, hides = everyKey, r.dense
+	if blocks != nil && m.Type() == "big_bird" {
+		rule, hides = everyKey, blocks.dense
 	}
 	if !hides {
 		lens, err := in.lengths()
