@@ -62,8 +62,8 @@ func inOrder(order []int32) bool {
 }
 
 // matchingTask: the beginnings of two texts, a chapter in one translation and a chapter in another; are they the same chapter? If not, the second is
-// one of the nearest chapters of the same part. Chance is a half, and to be better the two have to be compared. It needs pairs in groups:
-// data.path=bible.
+// the one before or after it in the same part (one of another part would be known by being seen, or unseen, in training). Chance is a
+// half, and to be better the two have to be compared. It needs pairs in groups: data.path=bible.
 //
 //	tokens   [CLS] In the beginning God created [SEP] In the beginning, God created
 //	label    1 (the same chapter) or 0
