@@ -146,6 +146,18 @@ func TestConformanceOfPadding(t *testing.T) {
 	eachPattern(t, func(t *testing.T, p Pattern) { paddingChangesNothing(t, p) })
 }
 
+// Token by token, with the keys that the cache keeps, a pattern cut to earlier keys gives what it gives at once.
+func TestConformanceOfGeneration(t *testing.T) {
+	eachPattern(t, func(t *testing.T, p Pattern) {
+		if (spaceOf(p) != space{}) {
+			return // whose nodes are no sequence
+		}
+		for _, prompt := range []int{0, 17} {
+			checkGeneration[float64](t, p, 41, prompt, tensor.Float64, 1e-12)
+		}
+	})
+}
+
 // What a query does not read does not change it, to the bit; what it reads does.
 func TestConformanceOfReading(t *testing.T) {
 	const n, d = 41, 8
