@@ -84,9 +84,6 @@ func (e *Evaluator) Run(ctx context.Context, w *data.Windows, limit int, progres
 		return s, &DivergedError{Loss: total / float64(s.Tokens), Evaluation: true}
 	}
 	s.Loss = total / float64(s.Tokens)
-	if g.goal.bytes && s.Bytes == 0 {
-		s.Bytes = w.Bytes() * float64(s.Tokens) / float64(w.Scored())
-	}
 	s.Position = counts.bins.scores()
 	s.Offset = counts.offsets()
 	s.Examples, s.Exact, s.Depth = counts.all.examples, counts.all.exact, counts.depths()

@@ -1,6 +1,7 @@
 package train
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,17 +22,22 @@ import (
 // The length is a function of the losses alone, so of the run alone; it is part of the checkpoint.
 type Curriculum struct {
 	Start  int     `json:"start"`  // first length
-	Grow   float64 `json:"grow"`   // factor of the length
-	Below  float64 `json:"below"`  // mean loss from which it grows
-	Window int     `json:"window"` // steps of that mean
+	Grow   float64 `json:"grow"`   // factor of the length; 0: 1.4
+	Below  float64 `json:"below"`  // mean loss from which it grows; 0: 0.3
+	Window int     `json:"window"` // steps of that mean; 0: 10
 }
 
-// UnmarshalJSON reads a curriculum; what it leaves out has the value that taught band and dilated attention.
+// filled has values in the place of zeros: those that taught band and dilated attention.
+func (c Curriculum) filled() Curriculum {
+	return Curriculum{c.Start, cmp.Or(c.Grow, 1.4), cmp.Or(c.Below, 0.3), cmp.Or(c.Window, 10)}
+}
+
+// UnmarshalJSON reads a curriculum; one that does not say where it starts does so with 16 tokens.
 func (c *Curriculum) UnmarshalJSON(raw []byte) error {
 	type plain Curriculum
-	p := plain{Start: 16, Grow: 1.4, Below: 0.3, Window: 10}
+	p := plain{Start: 16}
 	err := config.Decode(raw, &p)
-	*c = Curriculum(p)
+	*c = Curriculum(p).filled()
 	return err
 }
 
@@ -65,7 +71,8 @@ func (c Config) stage(step int) int {
 
 // validatePhases reports the faults of curriculum and stages.
 func (c Config) validatePhases(want func(ok bool, path string, value any, want string)) {
-	if k := c.Curriculum; k != nil {
+	if c.Curriculum != nil {
+		k := c.Curriculum.filled()
 		want(k.Start >= 1 && k.Start <= max(1, c.SequenceLength), "curriculum.start", k.Start, fmt.Sprintf("1 to sequence_length (%d)", c.SequenceLength))
 		want(k.Grow > 1 && k.Grow <= 1<<20, "curriculum.grow", k.Grow, "more than 1")
 		want(k.Below > 0, "curriculum.below", k.Below, "more than 0")
@@ -196,13 +203,13 @@ func (t *Trainer) enter() error {
 	if t.graph != nil && p.stage == t.stage && p.asked == t.asked {
 		return nil
 	}
-	m, first := t.Model, 0
+	m, position := t.Model, 0
 	var part *data.Part
 	var err error
 	p.length = p.asked
 	if t.grown != nil {
 		p.length, part, err = t.allowed(p.asked)
-		first = t.Config.SequenceLength - p.length
+		position = t.Config.SequenceLength - p.length
 	} else {
 		part, err = t.part.WithLength(p.asked)
 	}
@@ -214,7 +221,7 @@ func (t *Trainer) enter() error {
 	if err != nil {
 		return err
 	}
-	return t.build(p, m, part, first)
+	return t.build(p, m, part, position)
 }
 
 // allowed is the first length from one on, up to sequence_length, that the data have: examples of some tasks are of even length.
@@ -228,8 +235,8 @@ func (t *Trainer) allowed(length int) (int, *data.Part, error) {
 	}
 }
 
-// build compiles a phase and leaves the one before.
-func (t *Trainer) build(p phase, m models.Model, part *data.Part, first int) (err error) {
+// build compiles a phase, whose first tokens have a position, and leaves the one before. After an error there is no phase to go on with.
+func (t *Trainer) build(p phase, m models.Model, part *data.Part, position int) (err error) {
 	c := t.Config
 	if most := m.Dims().Positions; most > 0 && p.length > most {
 		return &models.LengthError{Length: p.length, Max: most}
@@ -241,21 +248,21 @@ func (t *Trainer) build(p phase, m models.Model, part *data.Part, first int) (er
 	for range c.Accumulation() {
 		p.batches = append(p.batches, shape.NewBatch(c.BatchSize, p.length))
 	}
-	weights := t.Params.Len()
-	p.graph, err = NewGraph(m, t.Params, p.batches[0],
-		GraphOptions{Seed: c.Seed, Train: true, Recompute: c.Recompute, LabelSmoothing: c.LabelSmoothing, First: first})
-	if err != nil {
-		return err
-	}
-	if t.graph == nil {
-		t.Adam = NewAdamW(p.graph.Params)
-	} else if t.Params.Len() != weights || !slices.Equal(p.graph.Params, t.Adam.params) {
-		return fmt.Errorf("train.stages[%d].model: the stage has other weights than the model", p.stage)
-	}
-	if t.graph != nil {
+	first, weights := t.graph == nil, t.Params.Len()
+	if !first { // its memory goes before that of the next one is taken
 		if err := t.graph.Program.Close(); err != nil {
 			return err
 		}
+	}
+	p.graph, err = NewGraph(m, t.Params, p.batches[0],
+		GraphOptions{Seed: c.Seed, Train: true, Recompute: c.Recompute, LabelSmoothing: c.LabelSmoothing, First: position})
+	if err != nil {
+		return err
+	}
+	if first {
+		t.Adam = NewAdamW(p.graph.Params)
+	} else if t.Params.Len() != weights || !slices.Equal(p.graph.Params, t.Adam.params) {
+		return fmt.Errorf("train.stages[%d].model: the stage has other weights than the model", p.stage)
 	}
 	t.phase = p
 	return nil

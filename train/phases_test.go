@@ -186,8 +186,8 @@ func TestBadPhases(t *testing.T) {
 	for want, change := range map[string]func(j *Job){
 		"train.curriculum.start":          func(j *Job) { j.Train.Curriculum = &Curriculum{0, 2, 1, 1} },
 		"train.curriculum.grow":           func(j *Job) { j.Train.Curriculum = &Curriculum{5, 1, 1, 1} },
-		"train.curriculum.below":          func(j *Job) { j.Train.Curriculum = &Curriculum{5, 2, 0, 1} },
-		"train.curriculum.window":         func(j *Job) { j.Train.Curriculum = &Curriculum{5, 2, 1, 0} },
+		"train.curriculum.below":          func(j *Job) { j.Train.Curriculum = &Curriculum{5, 2, -1, 1} },
+		"train.curriculum.window":         func(j *Job) { j.Train.Curriculum = &Curriculum{5, 2, 1, -1} },
 		"train.stages":                    func(j *Job) { j.Train.Curriculum = &Curriculum{5, 2, 1, 1}; j.Train.Stages = []Stage{{Steps: 1}} },
 		"train.steps":                     func(j *Job) { j.Train.Stages = []Stage{{Steps: 20}, {Steps: 20}} },
 		"train.stages[1].steps":           func(j *Job) { j.Train.Stages = []Stage{{Steps: 2}, {Steps: 0}} },
@@ -221,5 +221,16 @@ func TestBadPhases(t *testing.T) {
 	var c Curriculum
 	require.NoError(t, config.Decode([]byte(`{"start":7}`), &c))
 	require.Equal(t, Curriculum{7, 1.4, 0.3, 10}, c)
+	require.NoError(t, config.Decode([]byte(`{"below":0.5}`), &c))
+	require.Equal(t, Curriculum{16, 1.4, 0.5, 10}, c)
 	require.ErrorContains(t, config.Decode([]byte(`{"begin":7}`), &c), "begin")
+
+	j := growing()
+	j.Train.Curriculum = nil
+	require.NoError(t, config.Set(&j, "train.curriculum.start=7"))
+	dir := t.TempDir()
+	finish(t, start(t, dir, j), 1)
+	var saved Job
+	require.NoError(t, config.ReadFile(filepath.Join(dir, "config.json"), &saved))
+	require.Equal(t, Curriculum{7, 1.4, 0.3, 10}, *saved.Train.Curriculum)
 }

@@ -48,10 +48,14 @@ func (j Job) Check() (models.Model, error) {
 	return m, errors.Join(faults...)
 }
 
-// Resolve sets what follows from the model: of text is asked what the model is for.
+// Resolve sets what the job leaves open: of text is asked what the model is for.
 func (j *Job) Resolve(m models.Model) {
 	if j.Data.Task == "" && j.Data.Objective == "" && m.Task() != "causal_lm" && slices.Contains(data.Objectives, m.Task()) {
 		j.Data.Objective = m.Task()
+	}
+	if j.Train.Curriculum != nil {
+		k := j.Train.Curriculum.filled()
+		j.Train.Curriculum = &k
 	}
 }
 

@@ -46,8 +46,9 @@ func NewTrainer(m models.Model, params *layers.Params, part *data.Part, c Config
 		return nil, err
 	}
 	t := &Trainer{Model: m, Params: params, Config: c, Adam: NewAdamW(nil), part: part}
-	if k := c.Curriculum; k != nil {
-		t.grown = &progressed{Length: k.Start}
+	if c.Curriculum != nil {
+		k := c.Curriculum.filled()
+		t.Config.Curriculum, t.grown = &k, &progressed{Length: k.Start}
 	}
 	if err := t.enter(); err != nil {
 		return nil, err

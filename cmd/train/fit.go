@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -207,8 +208,15 @@ func (a *app) score(ctx context.Context, what string, m models.Model, params *la
 // introduce says what is going to happen.
 func (a *app) introduce(run *train.Run, target int) {
 	d, c := run.Model.Dims(), run.Job.Train
-	a.out.note("%s, %s parameters, %d layers, width %d; %s: %s to train on; sequences of %d",
-		run.Model.Type(), thousands(run.Trainer.Params.Count()), d.Layers, d.Hidden, run.Corpus.Name, size(run.Corpus.Train), c.SequenceLength)
+	lengths := fmt.Sprint(c.SequenceLength)
+	if k := c.Curriculum; k != nil {
+		lengths = fmt.Sprintf("%d to %d", k.Start, c.SequenceLength)
+	}
+	for i := len(c.Stages) - 1; i >= 0; i-- {
+		lengths = fmt.Sprintf("%d, %s", cmp.Or(c.Stages[i].SequenceLength, c.SequenceLength), lengths)
+	}
+	a.out.note("%s for %s, %s parameters, %d layers, width %d; %s: %s to train on; sequences of %s",
+		run.Model.Type(), run.Model.Task(), thousands(run.Trainer.Params.Count()), d.Layers, d.Hidden, run.Corpus.Name, size(run.Corpus.Train), lengths)
 	if run.Step() > 0 {
 		a.out.note("going on after step %d", run.Step())
 	}
@@ -301,6 +309,7 @@ func (a *app) dryRun(m models.Model, j train.Job) error {
 	if err != nil {
 		return err
 	}
+	j.Train.Curriculum, j.Train.Stages = nil, nil // what the longest sequences cost
 	t, err := train.NewTrainer(m, params, corpus.Train, j.Train)
 	if err != nil {
 		return err

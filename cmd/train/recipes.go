@@ -8,7 +8,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -179,17 +178,16 @@ func (a *app) recipes() error {
 	if err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(a.out.people(), 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "RECIPE\tSYSTEM\tMINUTES\tBAR\tCLAIM")
 	for _, r := range all {
 		line, _, err := r.line()
 		if err != nil {
 			return err
 		}
 		a.out.event(line)
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%g\t%s\t%s\n", r.Name, r.System, r.Minutes, r.Bar, r.Claim)
+		a.out.text("%-24s %s, on %s, about %g min\n    %s\n    bar: %s\n", r.Name, r.System, line.Data, r.Minutes, r.Claim, r.Bar)
 	}
-	return w.Flush()
+	a.out.text("\n%s\n", examples("recipes "+all[0].Name, "one of them", "fit --recipe "+all[0].Name, "run it"))
+	return nil
 }
 
 func (a *app) recipe(name string) error {
