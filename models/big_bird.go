@@ -28,7 +28,7 @@ type BigBirdConfig struct {
 // Source: Zaheer et al. 2020, arXiv 2007.14062, section 2; names and details from transformers' BigBirdForMaskedLM and its like.
 // Differs: the set of blocks is that of attention.BigBird at every length, in training and after it. transformers draws blocks from the
 // first of the sequence in training and reads block 0 once more for every random block after it, pads to whole blocks, and
-// becomes dense below 5 + 2 num_random_blocks of them; `verify` follows it there, to compare with what it has recorded.
+// becomes dense up to 5 + 2 num_random_blocks of them; for weights without a plan `verify` and `predict` follow it there.
 // Attention probabilities have no dropout.
 type BigBird struct {
 	cfg        BigBirdConfig
