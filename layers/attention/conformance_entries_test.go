@@ -10,6 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"gorgonia.org/tensor"
 
+	"github.com/euryale-ml/euryale/internal/engine"
+	"github.com/euryale-ml/euryale/internal/kernels"
 	"github.com/euryale-ml/euryale/layers"
 )
 
@@ -169,4 +171,53 @@ func TestConformanceOfEntriesCausality(t *testing.T) {
 			}
 		}
 	})
+}
+
+// entryCosts are an entry of each type for the cost in n tokens, and the exponent that its source claims.
+var entryCosts = map[string]struct {
+	scaled  func(n int) string
+	claim   float64
+	squares bool // measured where √n is whole
+}{
+	"full":           {constant(`{"type":"full"}`), 2, false},
+	"band":           {constant(`{"type":"band","window_left":60}`), 1, false},
+	"dilated":        {constant(`{"type":"dilated","left_steps":60,"gap":[1,5]}`), 1, false},
+	"blocks":         {constant(`{"type":"blocks","block_size":70}`), 1, false},
+	"cross_block":    {root(`{"type":"cross_block","block_size":%d}`), 1.5, true},
+	"shifted_block":  {constant(`{"type":"shifted_block","block_size":64}`), 1, false},
+	"hier_block":     {constant(`{"type":"hier_block","block_size":64,"growth":1}`), 1, false},
+	"overlap_block":  {constant(`{"type":"overlap_block","block_size":64,"overlap_left":20}`), 1, false},
+	"random":         {constant(`{"type":"random","degree":8}`), 1, false},
+	"sparse_strided": {root(`{"type":"sparse_strided","stride":%d}`), 1.5, true},
+	"sparse_fixed":   {root(`{"type":"sparse_fixed","stride":%d,"summary":4}`), 1.5, true},
+	"pattern":        {constant(`{"type":"pattern","pattern":"window-blocks(32,3) + global(0)"}`), 1, false},
+	"heads":          {constant(`{"type":"heads","parts":[{"heads":1,"attention":{"type":"band","window_left":9}},{"heads":1,"attention":{"type":"blocks","block_size":64}}]}`), 1, false},
+	"longformer":     {constant(`{"type":"longformer","window_left":64,"global_positions":[0,700]}`), 1, false},
+	"big_bird":       {constant(`{"type":"big_bird","block_size":64,"num_random_blocks":2}`), 1, false},
+	"bp":             {constant(`{"type":"bp","k":4,"clip":4}`), 1.1, false},
+}
+
+// The products of a layer's attention grow with the length as the source of its entry says.
+func TestConformanceOfEntriesCost(t *testing.T) {
+	require.ElementsMatch(t, EntryTypes(), slices.Collect(maps.Keys(entryCosts)), "every type of entry must be in the table")
+	for _, name := range EntryTypes() {
+		c := entryCosts[name]
+		lengths := []int{1024, 2048, 4096}
+		switch {
+		case c.squares:
+			lengths = []int{4096, 6400, 9216}
+		case name == "bp": // shorter ones are computed by tiles
+			lengths = []int{2048, 4096, 8192}
+		}
+		var x, work []float64
+		for _, n := range lengths {
+			s, err := mixerOf(t, c.scaled(n), false, 0, n, []int32{int32(n)})
+			require.NoError(t, err, name)
+			p, err := engine.Compile(s.b.Graph(), Nodes{s.out}, engine.Options{})
+			require.NoError(t, err)
+			x = append(x, float64(n))
+			work = append(work, float64(kernels.CountProducts(func() { require.NoError(t, p.Run()) })))
+		}
+		require.InDelta(t, c.claim, exponent(x, work), 0.12, name)
+	}
 }
