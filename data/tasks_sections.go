@@ -171,11 +171,16 @@ var cpcTask = taskKind{
 	},
 }
 
-// findDuplicates fills duplicate_group.
+// findDuplicates fills duplicate_group, and gives rows that are padding ids that can be looked up.
 func findDuplicates(b *Batch) {
 	groups, ids, of := b.More["duplicate_group"], b.More["packed_ids"], b.More["packed_sentences"]
 	if groups == nil {
 		return
+	}
+	for i, id := range ids {
+		if id < 0 { // of a row that is padding as a whole
+			ids[i] = padID
+		}
 	}
 	most, width := len(groups)/b.B, len(ids)/b.B
 	section := func(g int) []int32 { // packed tokens of hidden section g of the batch; empty: there is none
