@@ -2,6 +2,7 @@ package data
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -245,14 +246,17 @@ func TestPairs(t *testing.T) {
 // TestSetsAreFound reads sets laid out as the script does.
 func TestSetsAreFound(t *testing.T) {
 	t.Setenv(Root, "")
+	script, err := os.ReadFile(filepath.Join("..", filepath.FromSlash(FetchScript)))
+	require.NoError(t, err)
 	for _, set := range Sets() {
+		require.Contains(t, string(script), "keep "+set.File, "the script that the error names fetches it")
 		_, err := Load(Config{Path: set.Name})
 		requireError(t, err, ErrMissing, set.Name, set.Name, FetchScript, Root)
 		require.True(t, IsName(set.Name))
 	}
 	dir := t.TempDir()
 	t.Setenv(Root, dir)
-	_, err := Load(Config{Path: "sotu"})
+	_, err = Load(Config{Path: "sotu"})
 	requireError(t, err, ErrMissing, "sotu", FetchScript, filepath.Join(dir, "text"))
 	require.False(t, IsName(dir))
 	require.True(t, IsName(EmbeddedName))
