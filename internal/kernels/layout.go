@@ -82,13 +82,8 @@ func (l *Layout) BackwardFlops(d, dv int) float64 {
 	return 2 * Tile * Tile * float64(len(l.Col)) * float64(3*d+2*dv)
 }
 
-// Costs estimates the time of a forward and a backward pass over one head, by tiles and by lists (Edges) of the same pairs, in
-// units of about 50 ns at 64 channels: what was measured for bands, trees and random graphs, to a third.
+// Costs is CostsOf for the layout.
 func (l *Layout) Costs() (tiles, lists float64) {
-	const (
-		perQueryTile, perTile, perArea = 150, 130, 280 // area: strips of 16 queries and the range of keys they read
-		perQuery, perPair              = 5, 0.65
-	)
 	area := 0
 	for _, id := range l.Mask {
 		if id < 0 {
@@ -99,8 +94,18 @@ func (l *Layout) Costs() (tiles, lists float64) {
 			area += 16 * max(0, int(k[1])-int(k[0]))
 		}
 	}
-	tiles = perQueryTile*float64(tilesOf(l.NQ)) + perTile*float64(len(l.Col)) + perArea*float64(area)/(Tile*Tile)
-	return tiles, perQuery*float64(l.NQ) + perPair*float64(l.pairs)
+	return CostsOf(tilesOf(l.NQ), len(l.Col), float64(area)/(Tile*Tile), l.NQ, l.pairs)
+}
+
+// CostsOf estimates the time of a forward and a backward pass over one head, by tiles and by lists (Edges) of the same pairs, in
+// units of about 50 ns at 64 channels: what was measured for bands, trees and random graphs, to a third. area is that of strips of
+// 16 queries and the range of keys they read, in tiles.
+func CostsOf(queryTiles, listed int, area float64, queries int, pairs int64) (tiles, lists float64) {
+	const (
+		perQueryTile, perTile, perArea = 150, 130, 280
+		perQuery, perPair              = 5, 0.65
+	)
+	return perQueryTile*float64(queryTiles) + perTile*float64(listed) + perArea*area, perQuery*float64(queries) + perPair*float64(pairs)
 }
 
 // Bytes returns the memory the layout takes.

@@ -349,6 +349,25 @@ func TestWhatIsListed(t *testing.T) {
 	}
 }
 
+// What is chosen without layouts is what would be chosen with them.
+func TestLeastCosts(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := drawAny(t)
+		n := rapid.SampledFrom([]int{1, 67, 130, 300}).Draw(t, "n")
+		ls, err := Compile(p, p.Heads(), n, n)
+		require.NoError(t, err)
+		least, costs := leastCosts(p, n, n), costsOf(p, ls)
+		require.LessOrEqual(t, least.tiles, costs.tiles*(1+1e-12), p.String())
+		require.InEpsilon(t, costs.lists+1, least.lists+1, 1e-12, p.String())
+		require.Equal(t, costs.pairs, least.pairs, p.String())
+		tiles := 0
+		for _, l := range ls {
+			tiles += l.Tiles()
+		}
+		require.GreaterOrEqual(t, least.tiles, 130*float64(tiles), p.String())
+	})
+}
+
 func TestFlopsFollowTheLayout(t *testing.T) {
 	s := scene{pattern: "causal(full)", b: 2, tq: 256, heads: 3, d: 16, fused: true}
 	g := s.build(t, tensor.Float32)

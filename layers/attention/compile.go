@@ -89,6 +89,11 @@ func (c *layoutCache) route(p Pattern, text string, nq, nk int, want route) (rou
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := c.find(layoutKey{text, nq, nk, false})
+	if !e.costs.known && want == cheaper && mayList(p) {
+		if c := leastCosts(p, nq, nk); c.choose(want) == byLists { // even at the least that tiles can cost
+			e.costs = c
+		}
+	}
 	if !e.costs.known {
 		if _, err := c.entry(p, text, nq, nk, false); err != nil {
 			return byTiles, err

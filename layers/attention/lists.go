@@ -52,6 +52,35 @@ func mayList(p Pattern) (yes bool) {
 	return yes
 }
 
+// leastCosts is costsOf from below, without layouts: what tiles cost if each held no more than its pairs.
+func leastCosts(p Pattern, nq, nk int) (c costs) {
+	c.scattered, c.known = mayList(p), true
+	n := max(nq, nk)
+	tiles := func(n int) int { return (n + kernels.Tile - 1) / kernels.Tile }
+	touched := make([]int, tiles(nk)) // by the query tile of this number, from 1 on
+	var runs []Run
+	for h := range p.Heads() {
+		clear(touched)
+		var pairs int64
+		listed := 0
+		for i := range nq {
+			runs = disjoint(clip(p.Row(h, i, n, runs[:0]), 0, 0, nk))
+			for _, r := range runs {
+				pairs += int64(r.Len())
+				for j := r.Lo; j < r.Hi; j += (kernels.Tile - j%kernels.Tile + r.Step - 1) / r.Step * r.Step { // on to the next tile
+					if t := &touched[j/kernels.Tile]; *t != i/kernels.Tile+1 {
+						*t = i/kernels.Tile + 1
+						listed++
+					}
+				}
+			}
+		}
+		t, l := kernels.CostsOf(tiles(nq), listed, float64(pairs)/(kernels.Tile*kernels.Tile), nq, pairs)
+		c.tiles, c.lists, c.pairs = c.tiles+t, c.lists+l, max(c.pairs, pairs)
+	}
+	return c
+}
+
 // choose says which route it is, if a certain one is not wanted.
 func (c costs) choose(want route) route {
 	if want == byTiles || c.pairs > maxListed || want == cheaper && (!c.scattered || c.tiles <= c.lists) {
