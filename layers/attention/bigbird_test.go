@@ -339,3 +339,46 @@ func TestBigBirdReadsTheStoredPlan(t *testing.T) {
 	}
 	require.Error(t, params.SetInts(name, []int{2, 2}, []int32{1}))
 }
+
+// Heads without draws have empty rows; heads of other blocks have rows of their own; two draws in one head are left to the seed.
+func TestBigBirdPlanOfSomeHeads(t *testing.T) {
+	read := func(s string, at Layer) Mixer {
+		var e Entry
+		require.NoError(t, json.Unmarshal([]byte(s), &e))
+		m, err := e.Mixer(at)
+		require.NoError(t, err)
+		return m
+	}
+	const mixed = `{"type":"heads","parts":[{"heads":1,"attention":{"type":"band","window_left":3}},
+		{"heads":1,"attention":{"type":"big_bird","block_size":3,"num_random_blocks":1}},{"heads":1,"attention":{"type":"big_bird","block_size":5,"num_random_blocks":2}}]}`
+	m := read(mixed, Layer{Heads: 3, Positions: 50}).(Drawn)
+	table := m.table()
+	require.Equal(t, []int{3, 17}, table.shape[:2])
+	blocks, width := table.shape[1], table.shape[2]
+	for e, j := range table.values {
+		switch h, i := e/width/blocks, e/width%blocks; {
+		case h == 0 || h == 2 && i >= 10:
+			require.Equal(t, int32(-1), j)
+		case h == 2:
+			require.Less(t, j, int32(10))
+		}
+	}
+	params := layers.NewParams(tensor.Float32)
+	require.NoError(t, params.SetInts("s.random_blocks", table.shape, table.values))
+	p, err := Stored(m, params, "s")
+	require.NoError(t, err)
+	require.Equal(t, m.Pattern().String(), p.String())
+	other := slices.Clone(table.values)
+	other[(blocks+4)*width] ^= 1 // another block for block 4 of head 1
+	require.NoError(t, params.SetInts("s.random_blocks", table.shape, other))
+	p, err = Stored(m, params, "s")
+	require.NoError(t, err)
+	require.NotEqual(t, m.Pattern().String(), p.String())
+	require.Equal(t, Keys(m.Pattern(), 2, 20, 50), Keys(p, 2, 20, 50))
+	require.NotEqual(t, Keys(m.Pattern(), 1, 13, 50), Keys(p, 1, 13, 50))
+
+	for _, s := range []string{`{"type":"pattern","pattern":"big-bird(3,1,0) + big-bird(5,1,0)"}`, `{"type":"big_bird","block_size":20}`, `{"type":"big_bird","block_size":3,"num_random_blocks":0}`} {
+		require.IsType(t, Plain{}, read(s, Layer{Heads: 2, Positions: 50}), s)
+	}
+	require.IsType(t, Plain{}, read(mixed, Layer{Heads: 3}), "no longest length")
+}
