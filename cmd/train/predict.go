@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/euryale-ml/euryale/checkpoints"
 	"github.com/euryale-ml/euryale/data"
 	"github.com/euryale-ml/euryale/internal/testkit/golden"
+	"github.com/euryale-ml/euryale/models"
 )
 
 func predictCommand(a *app) *cobra.Command {
@@ -30,7 +32,8 @@ with --hidden-states out/hidden_states.0 (embeddings) to .L (after the last laye
 out/last_hidden_state and out/pooler_output. The inputs stand beside them as in/*, so that verify reads the file.
 
 The input is text or .jsonl with a field "text", of which each document is cut into windows as long as the model has positions,
-padded on the right (a classifier reads the beginning of each); or .safetensors with in/input_ids [B,T] and, as far as they are
+padded on the right (a classifier reads the beginning of each; an encoder-decoder takes it for a source, and a field "target" for what its decoder
+reads); or .safetensors with in/input_ids [B,T] and, as far as they are
 there, the other inputs that verify knows.`,
 		Example: examples("predict runs/default --input a.txt --output a.safetensors", "of a text"),
 		Args:    exactly(1, "a model: a model folder, a run or a checkpoint"),
@@ -215,12 +218,15 @@ func (l *loaded) batch(input string) (golden.Batch, error) {
 	}
 	text := l.job.Data
 	text.Path, text.Task, text.Objective = input, "", ""
+	if m, ok := l.model.(models.Seq2Seq); ok {
+		return l.pairs(text, m.Special())
+	}
 	part, err := data.LoadWhole(text)
 	if err != nil {
 		return golden.Batch{}, err
 	}
 	var windows [][]int32
-	if l.model.Task() == "sequence_classification" {
+	if t := l.model.Task(); t == "sequence_classification" || t == "regression" {
 		return l.firsts(part, tok)
 	}
 	for d := range part.Documents() {
@@ -259,6 +265,49 @@ func (l *loaded) firsts(part *data.Part, tok data.Tokenizer) (golden.Batch, erro
 		}
 	}
 	return in, err
+}
+
+// pairs are sources, and targets where there are any: what the decoder reads. Else it reads its start token alone.
+func (l *loaded) pairs(text data.Config, special models.Special) (golden.Batch, error) {
+	part, err := data.LoadWhole(text)
+	if err != nil {
+		return golden.Batch{}, err
+	}
+	most := l.job.Train.SequenceLength
+	if p := l.model.Dims().Positions; p > 0 {
+		most = min(most, p)
+	}
+	var sources [][]int32
+	for d := range part.Documents() {
+		ids := part.Document(d)
+		if len(special.End) > 0 {
+			ids = append(ids[:min(len(ids), most-1)], special.End[0])
+		}
+		sources = append(sources, ids[:min(len(ids), most)])
+	}
+	in, err := padded(sources)
+	if err != nil {
+		return in, err
+	}
+	targets := make([][]int32, in.B)
+	text.TextField = cmp.Or(text.TargetField, "target")
+	if part, err := data.LoadWhole(text); strings.Contains(text.Path, ".jsonl") && err == nil && part.Documents() == in.B {
+		for d := range targets {
+			targets[d] = part.Document(d)
+		}
+	}
+	in.U = 1
+	for _, t := range targets {
+		in.U = min(max(in.U, len(t)+1), most)
+	}
+	for _, t := range targets {
+		row := append([]int32{special.Start}, t[:min(len(t), in.U-1)]...)
+		for len(row) < in.U {
+			row = append(row, max(special.Pad, 0))
+		}
+		in.TargetIDs = append(in.TargetIDs, row...)
+	}
+	return in, nil
 }
 
 // padded puts sequences into one batch.
