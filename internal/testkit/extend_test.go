@@ -20,10 +20,11 @@ func TestExtend(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join(root, "docs", "extend.md"))
 	require.NoError(t, err)
 	code := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(page), -1)
-	require.Len(t, code, 2)
-	file, line := code[0][1], code[1][1]
+	require.Len(t, code, 3)
+	file, line, table := code[0][1], code[1][1], code[2][1]
 	require.Less(t, strings.Count(file, "\n"), 60)
 	require.Equal(t, 1, strings.Count(line, "\n"))
+	require.Equal(t, 1, strings.Count(table, "\n"))
 
 	dir := t.TempDir()
 	attention := filepath.Join(root, "layers", "attention")
@@ -41,6 +42,7 @@ func TestExtend(t *testing.T) {
 	}
 	put("echo.go", file)
 	insert("language.go", "\t\"strided\":", line)
+	insert("conformance_test.go", "\t\"strided\":", table)
 	put("echo_extend_test.go", `package attention
 
 import "testing"
@@ -74,7 +76,7 @@ func TestEcho(t *testing.T) {
 	require.NoError(t, err)
 	at := filepath.Join(dir, "overlay.json")
 	require.NoError(t, os.WriteFile(at, list, 0o600))
-	command := exec.Command("go", "test", "-overlay", at, "-run", "TestEcho", "./layers/attention")
+	command := exec.Command("go", "test", "-overlay", at, "-run", "TestEcho|TestConformanceOf(Sets|Kernels|Reading)", "./layers/attention")
 	command.Dir = root
 	out, err := command.CombinedOutput()
 	require.NoError(t, err, string(out))
