@@ -92,6 +92,9 @@ type memory struct {
 	lens *Node // int32 [B]; nil: no padding
 }
 
+// base is the stack itself, of whatever model is made of one.
+func (s *stack) base() *stack { return s }
+
 func (s *stack) headSize() int {
 	if s.size > 0 {
 		return s.size

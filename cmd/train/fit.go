@@ -84,6 +84,9 @@ func (a *app) fit(ctx context.Context, f fitFlags) (err error) {
 	for _, w := range m.Warnings() {
 		a.out.note("note: %s", w)
 	}
+	if fewer := models.Exhausted(m, j.Train.SequenceLength); fewer != "" {
+		a.out.note("note: %s", fewer)
+	}
 	if f.dryRun {
 		return a.dryRun(m, j)
 	}

@@ -80,11 +80,14 @@ func (a *app) pattern(spec string, length int, given bool, out string) error {
 	if ext := strings.ToLower(filepath.Ext(out)); out != "" && ext != ".png" && ext != ".svg" && ext != ".safetensors" {
 		return usagef("--out %s: end it with .png, .svg or .safetensors", out)
 	}
+	if fewer := attention.Exhausted(p, length); fewer != "" {
+		a.out.note("note: %s", fewer)
+	}
 	s := attention.Measure(p, length)
 	a.out.event(s)
 	path := "never (some pair is never reached)"
 	if s.MaxPath != nil {
-		path = strconv.Itoa(*s.MaxPath) + " layers"
+		path = plural(*s.MaxPath, "layer")
 	}
 	a.out.text("pattern       %s\n", p)
 	a.out.text("length        %d (%d nodes)\n", s.Length, s.Nodes)
@@ -109,6 +112,14 @@ func (a *app) pattern(spec string, length int, given bool, out string) error {
 	}
 	a.out.text("written to    %s\n", out)
 	return nil
+}
+
+// plural writes so many of something.
+func plural(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return strconv.Itoa(n) + " " + what
 }
 
 // table prints how attention compares with other layers.

@@ -120,8 +120,9 @@ func (e Entry) Pattern(heads int, decoder bool) (Pattern, error) {
 }
 
 // In is what a layer reads; in a decoder it is cut to earlier keys. Every head of every layer has random keys of its own. The zero
-// Entry is full. Errors: the entry is made for another number of heads, or has nodes besides the tokens that no model of ours has:
-// behind them, or before them in a decoder. How many stand before them says Front.
+// Entry is full. Errors: the entry is made for another number of heads, speaks of positions that no sequence has, counts from the end
+// in a decoder, or has nodes besides the tokens that no model of ours has: behind them, or before them in a decoder. How many stand
+// before them says Front.
 func (e Entry) In(at Layer) (Pattern, error) {
 	p := Pattern(Full{})
 	if e.fields != nil {
@@ -138,14 +139,32 @@ func (e Entry) In(at Layer) (Pattern, error) {
 			return nil, err
 		}
 	}
-	if spaceOf(p).tree {
+	if s := spaceOf(p); s.tree {
 		return nil, fmt.Errorf("%s has nodes behind the tokens; the entry bp brings them, with the labels of its edges", p)
+	} else if s.every > 0 {
+		return nil, fmt.Errorf("%s has nodes behind the tokens; the entry cross_block brings them, and what they are made of", p)
+	}
+	if err := at.room(p); err != nil {
+		return nil, err
 	}
 	p = ownDraws(p, at.Index, at.each())
 	if at.Decoder {
-		p = Causal(p)
+		if p = Causal(p); p.FromEnd() {
+			return nil, fmt.Errorf("%s counts from the end of the sequence, which is not known while it is written; in a decoder count from the front", p)
+		}
 	}
 	return p, nil
+}
+
+// room says what of a pattern does not exist in any sequence of the model, see CheckLength.
+func (l Layer) room(p Pattern) error {
+	if l.Positions == 0 {
+		return nil
+	}
+	if err := CheckLength(p, l.Positions); err != nil {
+		return fmt.Errorf("max_position_embeddings is %d: %w", l.Positions, err)
+	}
+	return nil
 }
 
 // maxHeads bounds lists by head; more heads, or none, are a fault of the model that is told elsewhere.

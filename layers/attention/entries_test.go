@@ -47,7 +47,7 @@ func TestEntries(t *testing.T) {
 		`{"type":"sparse_fixed","stride":8,"summary":4,"distinct_summaries":true}`: {
 			"heads(causal(blocks(8)) + summary(8,4); causal(blocks(8)) + summary(8,4,1); causal(blocks(8)) + summary(8,4); causal(blocks(8)) + summary(8,4,1))",
 			"causal(heads(causal(blocks(8)) + summary(8,4); causal(blocks(8)) + summary(8,4,1); causal(blocks(8)) + summary(8,4); causal(blocks(8)) + summary(8,4,1)))"},
-		`{"type":"pattern","pattern":"band(2,2)+global(0,-1)"}`: {"band(2,2) + global(-1,0)", "causal(band(2,2) + global(-1,0))"},
+		`{"type":"pattern","pattern":"band(2,2)+global(7,0)"}`: {"band(2,2) + global(0,7)", "causal(band(2,2) + global(0,7))"},
 		`{"type":"heads","parts":[{"heads":1,"attention":{"type":"full"}},{"heads":3,"attention":{"type":"dilated","left_steps":1,"gap":[1,2,3]}}]}`: {
 			"heads(full; dilated(1,1,1); dilated(1,1,2); dilated(1,1,3))",
 			"causal(heads(full; dilated(1,0,1); dilated(1,0,2); dilated(1,0,3)))"},
@@ -120,6 +120,59 @@ func TestEntryFaults(t *testing.T) {
 		for _, w := range want {
 			require.ErrorContains(t, err, w, in)
 		}
+	}
+}
+
+// What no sequence of the model has is refused, and what a decoder cannot know.
+func TestEntriesWithoutPlace(t *testing.T) {
+	for _, c := range []struct {
+		entry   string
+		decoder bool
+		want    string // "": legal
+	}{
+		{`{"type":"pattern","pattern":"band(1,1) + global(40)"}`, false, "max_position_embeddings is 40: global(40): position 40 is past the end of 40; give -40 to 39"},
+		{`{"type":"pattern","pattern":"band(1,1) + global(39,-40)"}`, false, ""},
+		{`{"type":"pattern","pattern":"heads(full; causal(global(41)))"}`, true, "position 41 is past the end of 40"},
+		{`{"type":"pattern","pattern":"row(3,13)"}`, false, "row(3,13) has 39 positions"},
+		{`{"type":"longformer","window_left":2,"global_positions":[0,40]}`, false, "global_positions[1] is 40: past the end; max_position_embeddings is 40, give -40 to 39"},
+		{`{"type":"longformer","window_left":2,"global_positions":[-41]}`, false, "global_positions[0] is -41: past the end"},
+		{`{"type":"longformer","window_left":2,"global_positions":[-40,39]}`, false, ""},
+		{`{"type":"pattern","pattern":"band(1,1) + global(-1)"}`, true, "counts from the end of the sequence"},
+		{`{"type":"pattern","pattern":"band(1,1) + global(-1)"}`, false, ""},
+		{`{"type":"pattern","pattern":"random-blocks(4,2,1) + big-bird(4,1,1)"}`, true, ""},
+		{`{"type":"pattern","pattern":"cross-blocks(4)"}`, false, "the entry cross_block brings them"},
+		{`{"type":"pattern","pattern":"heads(cross-blocks(4); cross-blocks(4))"}`, true, "the entry cross_block brings them"},
+		{`{"type":"pattern","pattern":"bp-tree(4)"}`, true, "the entry bp brings them"},
+	} {
+		var e Entry
+		require.NoError(t, json.Unmarshal([]byte(c.entry), &e))
+		_, err := e.Mixer(Layer{Heads: 2, Decoder: c.decoder, Positions: 40})
+		if c.want == "" {
+			require.NoError(t, err, c.entry)
+		} else {
+			require.ErrorContains(t, err, c.want, c.entry)
+		}
+		_, err = e.Mixer(Layer{Heads: 2})
+		require.Equal(t, strings.Contains(c.want, "brings them"), err != nil, "%s in a model without a limit: %v", c.entry, err)
+	}
+}
+
+// Draws of more than there is are said.
+func TestExhausted(t *testing.T) {
+	for spec, want := range map[string]string{
+		"random(5,1)":                          "random(5,1) draws 5 keys for a query; 4 tokens have at most 4, which it takes",
+		"random(4,1)":                          "",
+		"causal(full + random-blocks(2,3,0))":  "random-blocks(2,3,0) draws 3 blocks for a query; 4 tokens have at most 2",
+		"heads(full; big-bird(1,1,0))":         "big-bird(1,1,0) draws 1 blocks for a query; 4 tokens have at most 0",
+		"external(2) + big-bird-window(1,1,0)": "",
+		"big-bird-window(1,2,0)":               "4 tokens have at most 1",
+		"bernoulli(1,2,3) + band(9,9)":         "",
+	} {
+		got := Exhausted(parse(t, spec), 4)
+		if want == "" {
+			require.Empty(t, got, spec)
+		}
+		require.Contains(t, got, want)
 	}
 }
 

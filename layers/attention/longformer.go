@@ -232,6 +232,11 @@ func (e *longformerEntry) at(at Layer) (Longformer, error) {
 		return l, &config.FieldError{Path: "global_positions", Value: e.GlobalPositions, Want: "stands in a decoder, where a token that reads all would tell of the future; " +
 			`leave it out, or take {"type": "pattern", "pattern": "band(255,0) + global(0)"}, where global tokens read earlier ones alone`}
 	}
+	for k, p := range e.GlobalPositions {
+		if n := at.Positions; n > 0 && (p >= n || p < -n) {
+			return l, &config.FieldError{Path: fmt.Sprintf("global_positions[%d]", k), Value: p, Want: fmt.Sprintf("past the end; max_position_embeddings is %d, give %d to %d", n, -n, n-1)}
+		}
+	}
 	return l, nil
 }
 

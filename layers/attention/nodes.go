@@ -182,3 +182,27 @@ func CheckLength(p Pattern, tokens int) (err error) {
 	})
 	return err
 }
+
+// Exhausted says of the first random atom that asks for more than there is in a sequence of so many tokens that it draws all there is;
+// "" if there is none.
+func Exhausted(p Pattern, tokens int) (note string) {
+	atoms(p, func(a Pattern) {
+		asked, there, what := 0, 0, "blocks"
+		switch a := a.(type) {
+		case Random:
+			asked, there, what = a.Degree, tokens, "keys"
+		case RandomBlocks:
+			asked, there = a.Count, (tokens+a.Size-1)/a.Size
+		case BigBird:
+			others := 3 // the block itself and its neighbours
+			if !a.Free && !a.past {
+				others = 5 // the first and the last
+			}
+			asked, there = a.Count, max(0, a.blocks(tokens)-others)
+		}
+		if asked > there && note == "" {
+			note = fmt.Sprintf("%s draws %d %s for a query; %d tokens have at most %d, which it takes", a, asked, what, tokens, there)
+		}
+	})
+	return note
+}
