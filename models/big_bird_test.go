@@ -135,13 +135,17 @@ func TestBigBirdAnswers(t *testing.T) {
 // TestBigBirdPadding: neither how much padding there is nor what stands in it changes anything, though the last block is global.
 func TestBigBirdPadding(t *testing.T) {
 	const n = 23
-	m, params := load(t, `{`+smallBigBird+`}`)
-	want := build(t, m, params, tokens(n, 37), 1, nil)
-	for _, pad := range []int{0, 1, 17} {
-		ids := append(tokens(n, 37), slices.Repeat([]int32{9}, pad)...)
-		got := build(t, m, params, ids, 1, []int32{n})
-		for i, x := range want {
-			require.InDelta(t, x, got[i], 1e-9, "%d more", pad)
+	for _, text := range []string{`{` + smallBigBird + `}`,
+		`{"model_type":"encoder","vocab_size":37,"hidden_size":24,"num_hidden_layers":2,"num_attention_heads":3,"max_position_embeddings":71,
+			"attention":[{"type":"big_bird","block_size":3,"num_random_blocks":2,"form":"etc","num_globals":2}]}`} {
+		m, params := load(t, text)
+		want := build(t, m, params, tokens(n, 37), 1, nil)
+		for _, pad := range []int{0, 1, 17} {
+			ids := append(tokens(n, 37), slices.Repeat([]int32{9}, pad)...)
+			got := build(t, m, params, ids, 1, []int32{n})
+			for i, x := range want {
+				require.InDelta(t, x, got[i], 1e-9, "%s, %d more", m.Type(), pad)
+			}
 		}
 	}
 }
