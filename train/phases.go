@@ -50,15 +50,6 @@ type Stage struct {
 	Model          json.RawMessage `json:"model,omitempty"` // keys of the model with their values in the stage, such as attention; weights stay what they are
 }
 
-// UnmarshalJSON reads a stage.
-func (s *Stage) UnmarshalJSON(raw []byte) error {
-	type plain Stage
-	p := plain{}
-	err := config.Decode(raw, &p)
-	*s = Stage(p)
-	return err
-}
-
 // stage is the index of the stage that a step is in, len(Stages) after them; steps count from 1.
 func (c Config) stage(step int) int {
 	for i, s := range c.Stages {
