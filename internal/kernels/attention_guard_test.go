@@ -31,7 +31,29 @@ func TestAttentionStaysInside(t *testing.T) {
 					a := Attention[float32]{B: 1, H: h, TQ: n, TK: n, D: d, DV: d, Scale: 0.2, Layouts: []*Layout{l},
 						Q: of(qkv, 0, 3), K: of(qkv, 1, 3), V: of(qkv, 2, 3), O: of(o, 0, 1), LSE: guarded(t, rng, h*n, front)}
 					require.NoError(t, a.Forward())
-					require.NoError(t, a.Backward(of(dO, 0, 1), guarded(t, rng, h*n, front), of(dqkv, 0, 3), of(dqkv, 1, 3), of(dqkv, 2, 3)))
+					dLSE := guarded(t, rng, h*n, front)
+					require.NoError(t, a.Backward(of(dO, 0, 1), dLSE, of(dqkv, 0, 3), of(dqkv, 1, 3), of(dqkv, 2, 3)))
+
+					e, err := NewEdges(n, n, func(i int, keys []int32) []int32 {
+						for j := i % 5; j < n; j += 1 + i%3 {
+							keys = append(keys, int32(j))
+						}
+						return keys
+					})
+					require.NoError(t, err)
+					e, err = e.Labelled(7, func(i, j int) int { return (i + j) % 7 })
+					require.NoError(t, err)
+					a.Layouts, a.Edges = nil, []*Edges{e}
+					a.R = Rows[float32]{Data: guarded(t, rng, 7*d, front), Row: d}
+					a.DR = Rows[float32]{Data: guarded(t, rng, 7*d, front), Row: d}
+					require.NoError(t, a.Forward())
+					require.NoError(t, a.Backward(of(dO, 0, 1), dLSE, of(dqkv, 0, 3), of(dqkv, 1, 3), of(dqkv, 2, 3)))
+
+					s, err := NewLabels(l, 7, false, func(i, j int) int { return (i + j) % 7 })
+					require.NoError(t, err)
+					a.Layouts, a.Edges, a.Labels = []*Layout{l}, nil, []*Labels{s}
+					require.NoError(t, a.Forward())
+					require.NoError(t, a.Backward(of(dO, 0, 1), dLSE, of(dqkv, 0, 3), of(dqkv, 1, 3), of(dqkv, 2, 3)))
 				}
 			}
 		}
