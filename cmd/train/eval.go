@@ -275,10 +275,11 @@ func (l *loaded) task(spec string) (*data.Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	if v := l.model.Dims().Vocab; tok.VocabSize() > v {
-		return nil, &config.FieldError{Path: "model.vocab_size", Value: v, Want: fmt.Sprintf("%s needs at least %d", spec, tok.VocabSize())}
+	part, err := data.LoadWhole(c)
+	if err == nil {
+		err = train.Fits(l.model, tok, part.Shape(part.Length()))
 	}
-	return data.LoadWhole(c)
+	return part, err
 }
 
 func (l *loaded) dataName(spec string) string {
