@@ -71,7 +71,7 @@ func Run(m models.Model, params *layers.Params, in Batch, gradients bool) (*Outc
 	}
 	named := outputsOf(m, b, got)
 	if in.T > t {
-		in.cut(b, named, t)
+		in.cut(b, named, m.Task(), t)
 	}
 	loss, err := in.loss(b, m.Task(), named)
 	if err != nil {

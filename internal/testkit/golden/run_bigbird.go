@@ -126,13 +126,20 @@ func widened[E any](in Batch, x []E, t int, fill E) (out []E) {
 }
 
 // cut drops what padded has added from what transformers gives without it: results by token, and the last hidden states.
-func (in Batch) cut(b *layers.Builder, named map[string]*layers.Node, t int) {
+func (in Batch) cut(b *layers.Builder, named map[string]*layers.Node, task string, t int) {
+	byToken, of := []string{"last_hidden_state", "start_logits", "end_logits"}, ""
+	switch task {
+	case "seq2seq_lm":
+		byToken, of = []string{"encoder_last_hidden_state"}, "encoder_"
+	case "masked_lm", "token_classification", "question_answering":
+		byToken = append(byToken, "logits")
+	}
 	last := 0
-	for named[fmt.Sprint("hidden_states.", last+1)] != nil {
+	for named[fmt.Sprint(of, "hidden_states.", last+1)] != nil {
 		last++
 	}
-	for _, name := range []string{"logits", "last_hidden_state", fmt.Sprint("hidden_states.", last), "start_logits", "end_logits"} {
-		if n := named[name]; n != nil && n.Dims() > 1 && n.Shape()[1] == in.T && b.Err() == nil {
+	for _, name := range append(byToken, fmt.Sprint(of, "hidden_states.", last)) {
+		if n := named[name]; n != nil && b.Err() == nil {
 			named[name] = layers.Slice(b, n, 1, 0, t)
 		}
 	}
