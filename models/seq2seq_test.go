@@ -59,6 +59,7 @@ var pairs = map[string]struct {
 	"longt5, transient global": {text: `{"model_type":"longt5","vocab_size":29,"d_model":12,"d_kv":5,"d_ff":20,"num_layers":2,"num_heads":3,
 		"relative_attention_num_buckets":6,"relative_attention_max_distance":15,"feed_forward_proj":"silu","encoder_attention_type":"transient-global",
 		"local_radius":3,"global_block_size":4,"dropout_rate":0}`},
+	"trees": {text: pairText("", `,"position_embedding_type":"learned","attention":[{"type":"bp","k":2,"clip":3}]`, `,"position_embedding_type":"learned","attention":[{"type":"bp","k":2,"clip":3}]`)},
 	"recomputed": {text: pairText("", "", ""), change: func(m *seq2seq) {
 		m.decoder.mixers = slices.Clone(m.decoder.mixers)
 		m.decoder.mixers[1] = opaque{m.decoder.mixers[1].(attention.Plain)}
