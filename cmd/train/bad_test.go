@@ -61,6 +61,8 @@ func TestBadInput(t *testing.T) {
 		{set("model.hiden_size=8"), 2, []string{"model.hiden_size", "hidden_size"}},
 		{set("model.num_attention_heads=5"), 2, []string{"model.num_attention_heads"}},
 		{set(`model.attention=[{"type":"band","window_left":-1}]`), 2, []string{"window_left", "-1"}},
+		{set(`model.attention=[{"type":"pattern","pattern":"band(3,0) + global(99999)"}]`), 2, []string{"model.attention[0]", "position 99999 is past the end of", "max_position_embeddings"}},
+		{set(`model.attention=[{"type":"sparse_strided","stride":0},{"type":"bp","k":0,"clip":1},{"type":"blocks","block_size":0}]`), 2, []string{"3 faults", "attention[0].stride is 0", "attention[1].k is 0", "attention[2].block_size is 0"}},
 		{set("model.model_type=decodr"), 2, []string{"decodr", "decoder"}},
 		{set("train.sequence_length=99"), 2, []string{"train.sequence_length", "64"}},
 		{set("data.tokenizer=bpe"), 2, []string{"bpe", "bytes"}},

@@ -74,3 +74,14 @@ func TestPredictHeads(t *testing.T) {
 		}
 	}
 }
+
+// TestPredictContrastive: a model that has no scores of its own for a text gives what it makes of it, and reads it back.
+func TestPredictContrastive(t *testing.T) {
+	t.Chdir(t.TempDir())
+	euryale(t, "fit", "--recipe", "etc-cpc-book", "--smoke", "--run", "r", "--steps", "1").ok(t)
+	require.NoError(t, os.WriteFile("t.jsonl", []byte(`{"text":"Call me Ishmael."}`+"\n"+`{"text":"Some years ago"}`+"\n"), 0o644))
+	r := euryale(t, "predict", "r", "--input", "t.jsonl", "--output", "o.safetensors").ok(t)
+	require.Regexp(t, `out/last_hidden_state +\[2 16 32\]`, r.stdout)
+	require.Regexp(t, `out/global_hidden_state +\[2 \d+ 32\]`, r.stdout)
+	euryale(t, "verify", "r", "--reference", "o.safetensors").ok(t)
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -28,13 +29,16 @@ func (o *output) event(v any) {
 	if !o.json {
 		return
 	}
-	line, err := json.Marshal(v)
-	if err != nil {
-		line, _ = json.Marshal(map[string]string{"event": "error", "error": err.Error()})
+	var line bytes.Buffer
+	e := json.NewEncoder(&line)
+	e.SetEscapeHTML(false) // bars have < and >
+	if err := e.Encode(v); err != nil {
+		line.Reset()
+		_ = e.Encode(map[string]string{"event": "error", "error": err.Error()})
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	_, _ = o.stdout.Write(append(line, '\n'))
+	_, _ = o.stdout.Write(line.Bytes())
 }
 
 // text writes a result for people.

@@ -28,8 +28,8 @@ func predictCommand(a *app) *cobra.Command {
 		Use:   "predict MODEL --input F --output F.safetensors",
 		Short: "Write a model's outputs for given inputs into a file",
 		Long: `Predict runs a model and writes its outputs: out/logits ([B,T,V] of language models, [B,labels] of classes), with labels out/loss, and
-with --hidden-states out/hidden_states.0 (embeddings) to .L (after the last layer and norm). A model without a head gives
-out/last_hidden_state and out/pooler_output. The inputs stand beside them as in/*, so that verify reads the file.
+with --hidden-states out/hidden_states.0 (embeddings) to .L (after the last layer and norm). A model without a head, or
+for contrastive, gives out/last_hidden_state and what else it makes of a sequence. The inputs stand beside them as in/*, so that verify reads the file.
 
 The input is text or .jsonl with a field "text", of which each document is cut into windows as long as the model has positions,
 padded on the right (a classifier reads the beginning of each; an encoder-decoder takes it for a source, and a field "target" for what its decoder
@@ -139,8 +139,8 @@ func wanted(name, task string, hidden bool) bool {
 	switch name {
 	case "logits", "start_logits", "end_logits", "loss":
 		return true
-	case "last_hidden_state", "pooler_output":
-		return task == ""
+	case "last_hidden_state", "pooler_output", "global_hidden_state":
+		return task == "" || task == "contrastive" // its scores are of hidden sections, of which there are none
 	}
 	return hidden && strings.Contains(name, "hidden_states.")
 }
