@@ -80,6 +80,10 @@ func TestRecipesRun(t *testing.T) {
 			e := euryale(t, "eval", resumed["checkpoint"].(string), "--json").ok(t).last(t)
 			require.Equal(t, whole["test_loss"], e["loss"])
 			require.Contains(t, e, strings.Split(strings.Split(r.Metric, " ")[0], ",")[0], "the metric of the recipe is a number of eval")
+			if r.System == "block_local" {
+				e = euryale(t, "eval", half, "--json", "--period", "32").ok(t).last(t)
+				require.Len(t, e["by_offset"], 8)
+			}
 			if m := taskOf(t, half); m == "causal_lm" || m == "seq2seq_lm" {
 				g := euryale(t, "generate", half, "--json", "--max-new-tokens", "3", "--prompt", promptFor(r)).ok(t)
 				require.EqualValues(t, 3, g.last(t)["tokens"])
