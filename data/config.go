@@ -12,14 +12,15 @@ import (
 // Config chooses the data of a run: a path, a set by name, a task, or by default the embedded book. JSON keys are those of "data".
 type Config struct {
 	// Path is a text file, a folder of .txt files, a .jsonl or a .tsv file, each also compressed by gzip or bzip2, or a name of Sets; "" is the
-	// embedded book.
+	// embedded book. Of images: a folder of .png and .jpg, an IDX or .csv file, or a name of ImageSets; "" is the embedded digits.
 	Path string `json:"path,omitempty"`
 	// Task is a synthetic task with its parameters, such as needle(length=64), see Tasks; one that is made from text takes that of Path.
 	Task string `json:"task,omitempty"`
 	// Tokenizer is "bytes" (the default; with Specials where the objective needs them), "bytes+special", "bpe:SIZE", which is trained on
 	// the train part, or the path of a tokenizer.json or of the folder that holds one.
 	Tokenizer string `json:"tokenizer,omitempty"`
-	// Objective is what is asked of the text, a task of a model: causal_lm, masked_lm, sequence_classification or seq2seq_lm; "" is causal_lm.
+	// Objective is what is asked of the text, a task of a model: causal_lm, masked_lm, sequence_classification or
+	// seq2seq_lm; of images image_density or sequence_classification. "" is causal_lm.
 	Objective string `json:"objective,omitempty"`
 
 	// TextField is the field of a jsonl line, or the column of a tsv file, that holds the text (the source of a pair); "" is "text".
@@ -43,12 +44,26 @@ type Config struct {
 	// MaskUnit is what is hidden at once: token (the default), word or span.
 	MaskUnit string `json:"mask_unit,omitempty"`
 
+	// ImageSize makes images [height, width] (one number: both) by means; empty: as they are. Images of different sizes need it.
+	ImageSize []int `json:"image_size,omitempty"`
+	// ImageLevels is K, the levels that a channel is told in: level = floor(value*K/values); 0: as many as the source has values.
+	ImageLevels int `json:"image_levels,omitempty"`
+	// ImageValues is what the numbers of a .csv or IDX file are less than; 0: 256, of digits 17.
+	ImageValues int `json:"image_values,omitempty"`
+	// Channels is 1 (grey) or 3 (RGB); 0: 3 of photographs, 1 of others.
+	Channels int `json:"channels,omitempty"`
+	// Order is the order in which an image is generated: raster (the default), or blocks(HEIGHT,WIDTH) in pixels.
+	Order string `json:"order,omitempty"`
+	// PatchSize cuts images into [height, width] before they are resized; PatchStride is from one to the next, 0: side by side.
+	PatchSize   []int `json:"patch_size,omitempty"`
+	PatchStride int   `json:"patch_stride,omitempty"`
+
 	trained  *BPE // in place of one that is trained
 	sections bool // documents without sections get their sentences as such
 }
 
 // Objectives are the values of Config.Objective.
-var Objectives = []string{"causal_lm", "masked_lm", "sequence_classification", "seq2seq_lm"}
+var Objectives = []string{"causal_lm", "masked_lm", "sequence_classification", "seq2seq_lm", "image_density"}
 
 // With returns the configuration with a tokenizer that there is already, as it was loaded by LoadTokenizer from the folder of a model. It takes the
 // place of any but bytes that are asked for by name: a "bpe:SIZE" is then not trained anew. Other tokenizers change nothing.
@@ -75,6 +90,7 @@ func (c Config) Validate() error {
 	for i, name := range c.Classes {
 		fault(name != "" && !slices.Contains(c.Classes[:i], name), fmt.Sprintf("classes[%d]", i), name, "names that differ")
 	}
+	c.validateImages(fault)
 	return errors.Join(faults...)
 }
 
@@ -127,6 +143,10 @@ func (c Config) Spec(spec string) Config {
 //
 // Errors: ErrTokenizer; ErrUnknownTask and ErrTask; those of LoadTokenizer.
 func (c Config) NewTokenizer() (Tokenizer, error) {
+	if c.ofImages() {
+		_, levels, _ := c.imageValues()
+		return Levels(levels), nil
+	}
 	if c.Task == "" {
 		return c.tokenizer(c.objective() != "causal_lm", c.objective())
 	}

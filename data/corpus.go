@@ -40,12 +40,18 @@ type Corpus struct {
 //
 // Cost: the text once in memory plus, for tokenizers other than bytes, 4 bytes a token.
 //
+// Images go whole, see ImageSets: to validation those with index%10 == 4, to test those with index%10 == 9. Their cost is a byte for each channel
+// of each pixel.
+//
 // A task is made by its rule, see Tasks: 50,000, 1,000 and 2,000 examples unless it says otherwise. Its cost is nothing.
 //
 // Errors: *Error.
 func Load(c Config) (*Corpus, error) {
 	if c.Task != "" {
 		return c.loadTask()
+	}
+	if c.ofImages() {
+		return c.loadImages()
 	}
 	src, err := c.read()
 	if err != nil {
@@ -80,6 +86,9 @@ func LoadWhole(c Config) (*Part, error) {
 			return nil, err
 		}
 		return corpus.Test, nil
+	}
+	if c.ofImages() {
+		return c.loadWholeImages()
 	}
 	src, err := c.read()
 	if err != nil {

@@ -17,6 +17,8 @@ type Part struct {
 	targets      tokens  // what belongs to each document, in the manner of tokens and bounds, if that is asked for
 	targetBounds []int
 
+	image *ImageShape // of images
+
 	task *examples // in place of all that, if it is of a task
 }
 
@@ -76,8 +78,11 @@ func (p *Part) BytesPerToken() float64 {
 	return float64(p.bytes) / float64(p.tokens.len())
 }
 
-// Length is the only sequence length that the part has, that of the examples of a task; 0 for text, which is cut to any.
+// Length is the only sequence length that the part has, that of the examples of a task or of images; 0 for text, which is cut to any.
 func (p *Part) Length() int {
+	if p.image != nil {
+		return p.image.Size()
+	}
 	if p.task != nil {
 		return p.task.task.length
 	}
@@ -86,8 +91,11 @@ func (p *Part) Length() int {
 
 // CheckWindows refuses a length of windows that is not the part's own; text has none.
 //
-// Errors: ErrTask.
+// Errors: ErrTask; of images ErrTooShort.
 func (p *Part) CheckWindows(t int) error {
+	if p.image != nil {
+		return p.checkImageLength(t)
+	}
 	if p.task != nil {
 		return p.task.checkLength(p.source, t)
 	}
@@ -126,6 +134,9 @@ func (p *Part) longest() int {
 
 // checkLength refuses a sequence length that no document fills.
 func (p *Part) checkLength(t int) error {
+	if p.image != nil {
+		return p.checkImageLength(t)
+	}
 	if p.task != nil {
 		return p.task.checkLength(p.source, t)
 	}

@@ -75,27 +75,20 @@ func Sets() []Set {
 	return all
 }
 
-// IsName reports whether a path is not one but a name: that of a set or of the embedded book.
+// IsName reports whether a path is not one but a name: that of a set, of images too, or of the embedded book.
 func IsName(path string) bool {
-	_, ok := sets[path]
-	return ok || path == EmbeddedName
+	_, text := sets[path]
+	_, images := imageSetOf(path)
+	return text || images || path == EmbeddedName
 }
 
 // load reads a set from the folder of the sets.
 //
 // Errors: ErrMissing, which says how to get it; those of a file.
 func (s Set) load(c Config) (*source, error) {
-	missing := func(what string) error {
-		return &Error{Kind: ErrMissing, Path: s.Name, What: what,
-			Fix: fmt.Sprintf("run `bash %s FOLDER` and set %s=FOLDER, or give a path", FetchScript, Root)}
-	}
-	root := os.Getenv(Root)
-	if root == "" {
-		return nil, missing(fmt.Sprintf("this set does not come with the program, and %s, the folder of the sets, is not set", Root))
-	}
-	path := filepath.Join(root, filepath.FromSlash(s.File))
-	if _, err := os.Stat(path); os.IsNotExist(err) {
-		return nil, missing(fmt.Sprintf("%s is not there", path))
+	path, err := inRoot(s.Name, s.File)
+	if err != nil {
+		return nil, err
 	}
 	src, err := s.read(path, c)
 	if err != nil {
@@ -103,4 +96,23 @@ func (s Set) load(c Config) (*source, error) {
 	}
 	src.name = s.Name
 	return src, nil
+}
+
+// inRoot is where the file or folder of a set is.
+//
+// Errors: ErrMissing, which says how to get it.
+func inRoot(name, file string) (string, error) {
+	missing := func(what string) error {
+		return &Error{Kind: ErrMissing, Path: name, What: what,
+			Fix: fmt.Sprintf("run `bash %s FOLDER` and set %s=FOLDER, or give a path", FetchScript, Root)}
+	}
+	root := os.Getenv(Root)
+	if root == "" {
+		return "", missing(fmt.Sprintf("this set does not come with the program, and %s, the folder of the sets, is not set", Root))
+	}
+	path := filepath.Join(root, filepath.FromSlash(file))
+	if _, err := os.Stat(path); os.IsNotExist(err) {
+		return "", missing(fmt.Sprintf("%s is not there", path))
+	}
+	return path, nil
 }
