@@ -1,6 +1,7 @@
 package attention
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -15,7 +16,8 @@ var arranged = []string{"causal(heads(dilated(5,2,3); dilated(9,0,7); band(8,8))
 
 // halved are patterns that come in two passes.
 var halved = []string{"strided(7)", "causal(strided(16))", "fixed(16,3)", "causal(fixed(12,1))", "band(5,2) + dilated(40,40,3)",
-	"causal(band(5,0) + dilated(9,0,6))", "heads(causal(blocks(8)) + summary(8,2,1); strided(5); full)"}
+	"causal(band(5,0) + dilated(9,0,6))", "band(3,2) + random(4,1)", "causal(random(3,2) + global(0,-1) + band(2,0))",
+	"beyond(band(3,3); random(4,7))", "causal(beyond(blocks(6); random(3,9)))", "band(2,2) + bernoulli(1,9,3) + global(4)", "bp-tree(2) + band(3,3)", "heads(causal(blocks(8)) + summary(8,2,1); strided(5); full)"}
 
 // The rows and columns of a layout in an arrangement stand for what the arrangement says.
 func TestArrangement(t *testing.T) {
@@ -92,8 +94,11 @@ func TestHalves(t *testing.T) {
 // What is computed in an arrangement or in two passes is that, and gives the same.
 func TestArrangedAttention(t *testing.T) {
 	for text, passes := range map[string]int{"strided(32)": 2, "fixed(32,2)": 2, "summary(32,2)": 1, "heads(causal(blocks(32)); summary(32,2))": 1,
-		"column(40,32)": 1, "band(31,0) + dilated(33554432,0,32)": 2} {
+		"column(40,32)": 1, "band(31,0) + dilated(33554432,0,32)": 2, "band(200,40) + random(2,1)": 2, "beyond(blocks(99); random(2,1))": 2} {
 		s := scene{pattern: "causal(" + text + ")", b: 2, tq: 1280, heads: 2, d: 2, fused: true, lens: []int32{1280, 777}}
+		if strings.Contains(text, "random") { // which pays in long sequences alone
+			s.b, s.tq, s.heads, s.lens = 1, 3000, 1, []int32{2777}
+		}
 		want := s
 		want.route = byTiles
 		g := s.build(t, tensor.Float64)
@@ -101,7 +106,7 @@ func TestArrangedAttention(t *testing.T) {
 		for _, n := range g.b.Graph().AllNodes() {
 			if op, ok := engine.OpOf(n).(*attend); ok {
 				nodes++
-				require.Equal(t, nodes != 1 || passes == 1, op.orderQ != nil || op.orderK != nil, text)
+				require.Equal(t, nodes != 1 || passes == 1, op.orderQ != nil || op.orderK != nil || op.edges != nil, text)
 			}
 		}
 		require.Equal(t, passes, nodes, text)

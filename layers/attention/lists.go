@@ -47,9 +47,18 @@ func (BPTree) scattered()    {}
 func mayList(p Pattern) (yes bool) {
 	atoms(p, func(a Pattern) {
 		_, is := a.(scattered)
-		yes = yes || is
+		w, parted := a.(without)
+		yes = yes || is || parted && mayList(w.of)
 	})
 	return yes
+}
+
+// lower is the cost of the cheapest way.
+func (c costs) lower() float64 {
+	if c.choose(cheaper) == byLists {
+		return c.lists
+	}
+	return c.tiles
 }
 
 // leastCosts is costsOf from below, without layouts: what tiles cost if each held no more than its pairs.

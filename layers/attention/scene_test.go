@@ -33,31 +33,6 @@ type scene struct {
 	first string // what a first part reads; a second one reads the rest of pattern, and both are merged
 }
 
-// without is a less b.
-type without struct{ a, b Pattern }
-
-func (w without) String() string           { return w.a.String() + " without " + w.b.String() }
-func (w without) Heads() int               { return 1 }
-func (w without) FromEnd() bool            { return false }
-func (w without) Sees(h, i, j, n int) bool { return w.a.Sees(h, i, j, n) && !w.b.Sees(h, i, j, n) }
-func (w without) Row(h, i, n int, dst []Run) []Run {
-	for j := range n {
-		if w.Sees(h, i, j, n) {
-			dst = append(dst, Run{j, j + 1, 1})
-		}
-	}
-	return dst
-}
-func (w without) Col(h, j, n int, dst []Run) []Run {
-	for i := range n {
-		if w.Sees(h, i, j, n) {
-			dst = append(dst, Run{i, i + 1, 1})
-		}
-	}
-	return dst
-}
-func (w without) NNZ(h, n int) int64 { return countRows(w, h, n) }
-
 // graph is a scene built; cost is a weighted sum of its results.
 type graph struct {
 	b            *layers.Builder
@@ -119,7 +94,7 @@ func (s scene) build(t require.TestingT, dtype tensor.Dtype) graph {
 		first, err := Parse(s.first)
 		require.NoError(t, err)
 		var parts []Part
-		for _, c.Pattern = range []Pattern{first, without{p, first}} {
+		for _, c.Pattern = range []Pattern{first, without{of: p, less: first}} {
 			o, lse := Attend(b, c, g.in[0], g.in[1], g.in[2])
 			parts = append(parts, Part{o, lse})
 		}
