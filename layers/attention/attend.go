@@ -63,7 +63,8 @@ type Structure interface {
 //
 // Shapes: q [B,TQ,H,D] or [B,TQ,H·D], k likewise with TK, v likewise with TK and a head size of its own -> o in the form of q,
 // lse [B,H,TQ]. A query that reads nothing has o = 0, lse = -Inf and no gradient.
-// Cost: O(pairs of listed tiles · D); memory O(B·TQ·H·D), the scores are never stored. Both results have gradients.
+// Cost: O(pairs of listed tiles · D), or O(pairs · D) where pairs are listed one by one, and O(T·V·D) for the keys of V labels; memory
+// O(B·TQ·H·D), the scores are never stored. Both results have gradients. Which way a pattern goes depends on it and the length alone.
 // Source: Dao et al. 2022, arXiv 2205.14135 (streaming softmax); the tiles are those of Compile.
 // Errors (kept by b): shapes that do not fit together, a pattern for another number of heads.
 func Attend(b *layers.Builder, c Config, q, k, v *Node) (o, lse *Node) { return add(b, c, q, k, v) }
@@ -159,7 +160,7 @@ func add(b *layers.Builder, c Config, in ...*Node) (o, lse *Node) {
 	return layers.View(b, packed, 0, shape...), layers.View(b, packed, op.sizeO(), op.b, op.heads, op.tq)
 }
 
-// attend computes [o | lse]. Inputs: q, k, v or all in one, then lengths and indices.
+// attend computes [o | lse]. Inputs: q, k, v or all in one, then lengths, indices, tables of labels, and what a structure depends on.
 type attend struct {
 	pattern Pattern
 	text    string // of the pattern

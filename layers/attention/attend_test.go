@@ -231,11 +231,14 @@ func TestGradientsByFiniteDifferences(t *testing.T) {
 }
 
 func TestNoAllocation(t *testing.T) {
-	for _, name := range []string{"fused", "dilated by head, gathered", "from the end", "full", "labels from the end", "by lists"} {
+	for _, name := range []string{"fused", "dilated by head, gathered", "from the end", "full", "labels from the end", "by lists", "two passes"} {
 		s := scenes[name]
-		if name == "by lists" {
+		switch name {
+		case "by lists":
 			s = scenes["labels from the end"]
 			s.route = byLists
+		case "two passes":
+			s = scene{pattern: "causal(strided(32))", b: 1, tq: 1280, heads: 1, d: 8, fused: true, lens: []int32{1277}}
 		}
 		g := s.build(t, tensor.Float32)
 		ds, err := engine.VJP(Nodes{g.cost}, Nodes{engine.Fill(g.b.Graph(), engine.TypeOf(g.cost), 1)}, g.in, nil)
