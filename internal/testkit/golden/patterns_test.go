@@ -17,6 +17,7 @@ var variants = map[string]func(c *Case, p Precision) ([]Result, error){
 	"cross_block":              runCrossBlock,
 	"hier_block_pooled":        runHierarchy,
 	"etc_layer":                runETCLayer,
+	"image_dmol_loss":          runMixture,
 	"etc_cpc_loss":             runContrast,
 	"etc_cpc_two_pass":         runTwoPasses,
 	"sparse_transformer_stack": runSparseStack,
