@@ -1,12 +1,14 @@
 package train
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"gorgonia.org/tensor"
 
@@ -57,6 +59,21 @@ func (j *Job) Resolve(m models.Model) {
 		k := j.Train.Curriculum.filled()
 		j.Train.Curriculum = &k
 	}
+}
+
+// CheckObjective refuses text of which something else is asked than the model is for; what a task asks is seen by its batches. Call Resolve
+// before.
+//
+// Errors: *config.FieldError.
+func (j Job) CheckObjective(m models.Model) error {
+	asked := cmp.Or(j.Data.Objective, "causal_lm")
+	switch {
+	case j.Data.Task != "" || asked == m.Task():
+		return nil
+	case !slices.Contains(data.Objectives, m.Task()):
+		return &config.FieldError{Path: "model.task", Value: m.Task(), Want: "text does not have what this is about: want one of " + strings.Join(data.Objectives, ", ") + ", or a task (data.task)"}
+	}
+	return &config.FieldError{Path: "data.objective", Value: asked, Want: fmt.Sprintf("want that of the model, %s", m.Task())}
 }
 
 // Run is a training run in its folder: config.json, metrics.jsonl, checkpoints/.
@@ -135,18 +152,8 @@ func open(dir string, j Job, o Options) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	j.Resolve(m)
-	corpus, err := data.Load(j.Data)
+	corpus, err := j.Load(m)
 	if err != nil {
-		return nil, err
-	}
-	// The numbers of the classes stay, whatever the model is evaluated on.
-	j.Data.Classes = corpus.Classes
-	if _, err := corpus.Train.Sampler(j.Train.SequenceLength, j.Train.Seed); err != nil { // too short; before anything is written
-		return nil, err
-	}
-	fits := Fits(m, corpus.Tokenizer, corpus.Train.Shape(j.Train.SequenceLength))
-	if err := errors.Join(fits, fitsTargets(m, corpus.Train, j.Train.SequenceLength)); err != nil {
 		return nil, err
 	}
 	if o.FS == nil {
@@ -158,6 +165,29 @@ func open(dir string, j Job, o Options) (*Run, error) {
 	}
 	return &Run{Dir: dir, Job: j, Model: m, Corpus: corpus, Hooks: o.Hooks, lock: lock,
 		options: checkpoints.Options{Keep: j.Train.SaveTotalLimit, FS: o.FS, Warn: o.Hooks.warn}}, nil
+}
+
+// Load resolves the job and loads its data, which must be long enough and go with the model.
+//
+// Errors: *data.Error; *config.FieldError, joined.
+func (j *Job) Load(m models.Model) (*data.Corpus, error) {
+	j.Resolve(m)
+	if err := j.CheckObjective(m); err != nil {
+		return nil, err
+	}
+	corpus, err := data.Load(j.Data)
+	if err != nil {
+		return nil, err
+	}
+	j.Data.Classes = corpus.Classes // their numbers stay, whatever the model is evaluated on
+	if _, err := corpus.Train.Sampler(j.Train.SequenceLength, j.Train.Seed); err != nil {
+		return nil, err
+	}
+	fits := Fits(m, corpus.Tokenizer, corpus.Train.Shape(j.Train.SequenceLength))
+	if err := errors.Join(fits, fitsTargets(m, corpus.Train, j.Train.SequenceLength)); err != nil {
+		return nil, err
+	}
+	return corpus, nil
 }
 
 // Fits reports whether a model has an id for each token of the data, and a class for each of their classes.

@@ -63,6 +63,8 @@ func TestBadInput(t *testing.T) {
 		{set(`model.attention=[{"type":"band","window_left":-1}]`), 2, []string{"window_left", "-1"}},
 		{set(`model.attention=[{"type":"pattern","pattern":"band(3,0) + global(99999)"}]`), 2, []string{"model.attention[0]", "position 99999 is past the end of", "max_position_embeddings"}},
 		{set(`model.attention=[{"type":"sparse_strided","stride":0},{"type":"bp","k":0,"clip":1},{"type":"blocks","block_size":0}]`), 2, []string{"3 faults", "attention[0].stride is 0", "attention[1].k is 0", "attention[2].block_size is 0"}},
+		{set("model.model_type=encoder"), 2, []string{"model.vocab_size is 256: want at least the tokenizer's 262"}}, // nothing of the default decoder is in the way
+		{append(set("model.model_type=encoder"), "--dry-run"), 2, []string{"want at least the tokenizer's 262"}},
 		{set("model.model_type=decodr"), 2, []string{"decodr", "decoder"}},
 		{set("train.sequence_length=99"), 2, []string{"train.sequence_length", "64"}},
 		{set("data.tokenizer=bpe"), 2, []string{"bpe", "bytes"}},

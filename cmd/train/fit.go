@@ -304,7 +304,7 @@ func (a *app) conclude(run *train.Run, res train.Result) {
 
 // dryRun prints what a run would cost.
 func (a *app) dryRun(m models.Model, j train.Job) error {
-	corpus, err := data.Load(j.Data)
+	corpus, err := j.Load(m)
 	if err != nil {
 		return err
 	}

@@ -89,6 +89,9 @@ func (a *app) generate(ctx context.Context, path string, f generateFlags) error 
 	if prompt == "" {
 		return usagef("the prompt is empty: give at least one character, or leave --prompt out")
 	}
+	if left := leftOut(tok, prompt); len(left) > 0 {
+		a.out.note("note: left out, as the task has no such tokens: %s", strings.Join(left, " "))
+	}
 	if _, reads := l.model.(models.Seq2Seq); !reads {
 		a.out.text("%s", prompt)
 	} else if !f.changed("temperature") {
@@ -114,6 +117,19 @@ func (a *app) generate(ctx context.Context, path string, f generateFlags) error 
 		a.out.note("every token cost a pass over all before it: %s", why)
 	}
 	return nil
+}
+
+// leftOut are the words of a prompt that are no tokens of a task; other tokenizers read everything.
+func leftOut(tok data.Tokenizer, prompt string) (words []string) {
+	if tok.Name() != "task" {
+		return nil
+	}
+	for word := range strings.FieldsSeq(prompt) {
+		if len(tok.Encode(word)) == 0 {
+			words = append(words, word)
+		}
+	}
+	return words
 }
 
 // write continues a prompt by n drawn tokens at most and hands on each token's text. It returns how many it wrote.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -77,6 +78,9 @@ func (f *jobFlags) job() (train.Job, *checkpoints.Model, error) {
 	if f.data != "" {
 		j.Data = j.Data.Spec(f.data)
 	}
+	if f.config == "" && f.recipe == "" && f.from == "" {
+		j.Model = defaultsOf(f.sets, j.Model)
+	}
 	if err := config.Set(&j, f.sets...); err != nil {
 		return j, source, errors.Join(&config.FileError{Name: "--set", Err: err}, closeModel(source))
 	}
@@ -94,6 +98,35 @@ func (f *jobFlags) job() (train.Job, *checkpoints.Model, error) {
 		}
 	}
 	return j, source, nil
+}
+
+// defaultsOf leaves out of the default model what another model_type, if one is set, has not or has otherwise: that nobody asked for.
+func defaultsOf(sets []string, model json.RawMessage) json.RawMessage {
+	for _, s := range sets {
+		name, ok := strings.CutPrefix(s, "model.model_type=")
+		if !ok {
+			continue
+		}
+		var keys map[string]any
+		if json.Unmarshal(model, &keys) != nil {
+			continue
+		}
+		keys["model_type"] = name
+		text, err := json.Marshal(keys)
+		if err != nil {
+			continue
+		}
+		_, err = models.New(text)
+		for _, fault := range config.Faults(err) {
+			if f := (*config.FieldError)(nil); errors.As(fault, &f) && f.Path != "model_type" {
+				delete(keys, f.Path)
+			}
+		}
+		if text, err = json.Marshal(keys); err == nil {
+			model = text
+		}
+	}
+	return model
 }
 
 // readJob reads a --config file. What is wrong with its values is told along with what is wrong with how it is written.

@@ -38,6 +38,9 @@ func Run(m models.Model, params *layers.Params, in Batch, gradients bool) (*Outc
 	if err != nil {
 		return nil, err
 	}
+	if d := m.Dims().Vectors; d > 0 && in.Vectors == nil {
+		return nil, inputErrorf("the model reads vectors of %d numbers, not token ids: give in/vectors [B,T,%d]", d, d)
+	}
 	for i, id := range in.IDs {
 		if v := m.Dims().Vocab; id < 0 || int(id) >= v {
 			return nil, inputErrorf("in/input_ids[%d][%d] is %d; the model has ids 0 to %d", i/in.T, i%in.T, id, v-1)
