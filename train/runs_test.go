@@ -3,12 +3,15 @@ package train
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/euryale-ml/euryale/checkpoints"
+	"github.com/euryale-ml/euryale/data"
+	"github.com/euryale-ml/euryale/internal/config"
 )
 
 // kinds are a small job for every task that there are data for.
@@ -92,6 +95,31 @@ func TestEveryTaskStopsEarly(t *testing.T) {
 		require.NoError(t, r.Close())
 		require.Equal(t, "early_stop", res.Stopped, task)
 		require.Equal(t, 9, res.Steps, task)
+	}
+}
+
+// TestTextIsForItsTask: text that is asked something else than the model is for is refused, as is a task without text for text alone.
+func TestTextIsForItsTask(t *testing.T) {
+	for task, k := range kinds {
+		j := kindOf(t, task)
+		m, err := j.Check()
+		require.NoError(t, err)
+		j.Data = data.Config{Objective: "causal_lm"}
+		var f *config.FieldError
+		require.ErrorAs(t, j.CheckObjective(m), &f, task)
+		if slices.Contains(data.Objectives, task) {
+			require.Equal(t, "data.objective", f.Path)
+			j.Data.Objective = ""
+			j.Resolve(m)
+			require.Equal(t, task, j.Data.Objective)
+			require.NoError(t, j.CheckObjective(m))
+		} else {
+			require.Equal(t, "model.task", f.Path)
+		}
+		require.NoError(t, json.Unmarshal([]byte(k.data), &j.Data))
+		if j.Data.Task != "" {
+			require.NoError(t, j.CheckObjective(m))
+		}
 	}
 }
 

@@ -250,13 +250,21 @@ func (l *loaded) part(spec string) (*data.Part, error) {
 	if strings.HasPrefix(spec, "task:") {
 		return l.task(spec)
 	}
+	j, own := l.job, slices.Contains(data.PartNames, spec)
+	if !own {
+		j.Data = j.Data.Spec(spec)
+		j.Resolve(l.model)
+	}
+	if err := j.CheckObjective(l.model); err != nil {
+		return nil, err
+	}
 	if _, err := l.tokenizer(); err != nil {
 		return nil, err
 	}
-	if !slices.Contains(data.PartNames, spec) {
-		return data.LoadWhole(l.job.Data.Spec(spec))
+	if !own {
+		return data.LoadWhole(j.Data)
 	}
-	corpus, err := data.Load(l.job.Data)
+	corpus, err := data.Load(j.Data)
 	if err != nil {
 		return nil, err
 	}
