@@ -124,7 +124,7 @@ func runMixture[F kernels.Float](c MixtureConfig, out, numbers engine.Value, lev
 }
 
 func (o mixture) Diff(in Nodes, _, dout *Node) (Nodes, error) {
-	dx, err := engine.Apply(mixtureGrad{o.MixtureConfig}, in[0], in[1], dout)
+	dx, err := engine.Apply(mixtureGrad(o), in[0], in[1], dout)
 	return Nodes{dx, nil}, err
 }
 

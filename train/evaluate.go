@@ -46,8 +46,8 @@ func Windows(task string, part *data.Part, t int) *data.Windows {
 //
 // Errors: *DivergedError if the loss is not a finite number; nothing to predict.
 func (e *Evaluator) Run(ctx context.Context, w *data.Windows, limit int, progress func(done, all int)) (Score, error) {
-	s := Score{Task: e.task}
 	g := e.graph
+	s := Score{Task: e.task, mixed: g.goal.mixed > 0}
 	counts := newTallies(g.goal, e.batch)
 	counts.period = e.Period
 	total := 0.0
@@ -95,9 +95,9 @@ func floats64[F kernels.Float](v engine.Value) func(i int) float64 {
 	return func(i int) float64 { return float64(x[i]) }
 }
 
-// right tells of a row that has a target whether that has the largest logit, the first of equal ones; nil where there are no classes.
+// right tells of a row that has a target whether that has the largest logit, the first of equal ones; nil where rows are not over classes.
 func right[F kernels.Float](goal objective, b *data.Batch, v engine.Value) func(i int) bool {
-	if goal.targets == nil {
+	if goal.targets == nil || goal.mixed > 0 {
 		return nil
 	}
 	targets, logits := goal.targets(b), engine.Floats[F](v)

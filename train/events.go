@@ -4,7 +4,7 @@ package train
 type StepEvent struct {
 	Event      string  `json:"event"` // "step"
 	Step       int     `json:"step"`
-	Loss       float64 `json:"loss"` // nats a token, example or end of an answer; of regression the mean squared error
+	Loss       float64 `json:"loss"` // nats a token, example, end of an answer or dimension; of regression the mean squared error
 	LR         float64 `json:"lr"`
 	GradNorm   float64 `json:"grad_norm"` // before clipping
 	TokensPerS float64 `json:"tokens_per_s"`
@@ -22,6 +22,8 @@ type EvalEvent struct {
 	Best    bool     `json:"best"`     // the smallest loss so far
 
 	ValAccuracy *float64 `json:"val_accuracy"` // part of the targets that the model held most likely; null for numbers
+
+	BitsPerDim *float64 `json:"bits_per_dim,omitempty"` // of images
 }
 
 // DoneEvent is the last line of a run.
@@ -35,7 +37,9 @@ type DoneEvent struct {
 	TestAcc    *float64 `json:"test_accuracy,omitempty"`
 	TestExact  *float64 `json:"test_exact_match,omitempty"` // of tasks
 	Checkpoint string   `json:"checkpoint"`
-	Stopped    string   `json:"stopped,omitempty"` // why before train.steps: "steps", "early_stop", "interrupted"
+	ValBPD     *float64 `json:"val_bits_per_dim,omitempty"` // of images
+	BitsPerDim *float64 `json:"bits_per_dim,omitempty"`     // of the test part
+	Stopped    string   `json:"stopped,omitempty"`          // why before train.steps: "steps", "early_stop", "interrupted"
 }
 
 // Hooks are called from the training loop, between steps; nil ones are left out.

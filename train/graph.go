@@ -61,6 +61,7 @@ func NewGraph(m models.Model, params *layers.Params, like *data.Batch, o GraphOp
 	if err != nil {
 		return nil, err
 	}
+	goal = goal.of(m)
 	if err := goal.check(m, like); err != nil {
 		return nil, err
 	}
@@ -179,7 +180,7 @@ func (g *Graph) loss(b *layers.Builder, task string, logits, lens *layers.Node, 
 	if err != nil {
 		return nil, err
 	}
-	if n, _ := g.goal.count(like); n != shape.TotalSize() {
+	if n, _ := g.goal.count(like); n*max(1, g.goal.mixed) != shape.TotalSize() {
 		return nil, fmt.Errorf("train: the model gives logits of shape %v for %s, but the data have %d targets for %d examples", logits.Shape(), task, n, like.B)
 	}
 	lb, in := b.Scope("loss"), taskInputs{lens: lens}

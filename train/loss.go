@@ -27,6 +27,8 @@ type objective struct {
 	bytes   bool // rows stand for bytes of text
 	causal  bool // rows are predicted from what is before them alone, so that windows may overlap
 	pointer bool // the classes are the tokens of the example, which are an axis of the logits before the last
+	dims    bool // rows stand for dimensions of images
+	mixed   int  // of a mixture of logistics: targets of a row, the levels of a pixel's channels; 0: rows are over classes
 }
 
 // taskInputs are the graph inputs that only the loss reads.
@@ -45,6 +47,7 @@ var objectives = map[string]objective{
 	"sequence_classification": {unit: "example", axes: 2, targets: ofExamples, rows: classRows},
 	"question_answering":      {unit: "end", axes: 3, targets: ofExamples, rows: pointerRows, pointer: true},
 	"contrastive":             {unit: "hidden section", axes: 2, targets: ofPairs, rows: candidateRows},
+	"image_density":           {unit: "dimension", axes: 3, targets: ofTokens, rows: classRows, places: inputPlaces, dims: true},
 	"regression":              {unit: "value", axes: 2, rows: squareRows},
 }
 
@@ -73,6 +76,24 @@ func objectiveOf(task string) (objective, error) {
 	return o, nil
 }
 
+// of is the objective for a model: one that tells levels by a mixture of logistics has a row for each pixel, whose loss is the mean of its channels.
+func (o objective) of(m models.Model) objective {
+	mix, ok := m.(models.Mixture)
+	if !ok || !o.dims {
+		return o
+	}
+	c, ok := mix.Mixture()
+	if !ok {
+		return o
+	}
+	o.mixed = c.Channels
+	o.places = func(b *data.Batch) int { return b.T / c.Channels }
+	o.rows = func(b *layers.Builder, logits *layers.Node, in taskInputs, _ float64) *layers.Node {
+		return layers.Scale(b, layers.MixtureRows(b, logits, in.targets, c), 1/float64(c.Channels))
+	}
+	return o
+}
+
 // classRows is the cross entropy of each row, in nats.
 func classRows(b *layers.Builder, logits *layers.Node, in taskInputs, smoothing float64) *layers.Node {
 	return layers.CrossEntropyRows(b, logits, in.targets, smoothing)
@@ -97,8 +118,8 @@ func squareRows(b *layers.Builder, logits *layers.Node, in taskInputs, _ float64
 // kept tells of each row of a batch whether it has something to predict.
 func (o objective) kept(b *data.Batch) func(r int) bool {
 	if o.targets != nil {
-		t := o.targets(b)
-		return func(r int) bool { return t[r] >= 0 }
+		t, each := o.targets(b), max(1, o.mixed)
+		return func(r int) bool { return t[r*each] >= 0 }
 	}
 	k := len(b.Values) / b.B
 	return func(r int) bool { return b.Lens[r/k] > 0 }
@@ -108,7 +129,7 @@ func (o objective) kept(b *data.Batch) func(r int) bool {
 func (o objective) count(b *data.Batch) (rows, kept int) {
 	rows = len(b.Values)
 	if o.targets != nil {
-		rows = len(o.targets(b))
+		rows = len(o.targets(b)) / max(1, o.mixed)
 	}
 	is := o.kept(b)
 	for r := range rows {
@@ -136,13 +157,16 @@ func (o objective) check(m models.Model, b *data.Batch) error {
 	return nil
 }
 
-// targetShape is the shape of what a task's logits are held against: they have an axis of classes more, or of tokens, or none.
+// targetShape is the shape of what a task's logits are held against: they have an axis of classes more, or of tokens, or none; of a mixture they
+// have a row for several.
 func (o objective) targetShape(task string, logits *layers.Node) (tensor.Shape, error) {
 	s := logits.Shape()
 	if len(s) != o.axes {
 		return nil, fmt.Errorf("train: the model gives logits of shape %v for %s, want %d axes", s, task, o.axes)
 	}
 	switch {
+	case o.mixed > 0:
+		return tensor.Shape{s[0], s[1] * o.mixed}, nil
 	case o.pointer:
 		return tensor.Shape{s[0], s[2]}, nil
 	case o.targets == nil:

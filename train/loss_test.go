@@ -47,7 +47,7 @@ func (f *flat) Forward(b *layers.Builder, in models.Inputs, _ int) models.Output
 			x = layers.Add(b, x, layers.Embedding(b.Scope("types"), more, 3, c, layers.Normal(1)))
 		}
 	}
-	out := map[string]int{"causal_lm": f.dims.Vocab, "masked_lm": f.dims.Vocab, "seq2seq_lm": f.dims.Vocab, "question_answering": 2}[f.task]
+	out := map[string]int{"causal_lm": f.dims.Vocab, "image_density": f.dims.Vocab, "masked_lm": f.dims.Vocab, "seq2seq_lm": f.dims.Vocab, "question_answering": 2}[f.task]
 	if out == 0 {
 		out = f.dims.Labels
 	}
@@ -131,7 +131,7 @@ func scene(t *testing.T, task string, rows int) (*flat, *data.Batch) {
 	return m, b
 }
 
-var allTasks = []string{"causal_lm", "masked_lm", "token_classification", "seq2seq_lm", "sequence_classification", "question_answering", "regression", "contrastive"}
+var allTasks = []string{"causal_lm", "masked_lm", "token_classification", "seq2seq_lm", "sequence_classification", "question_answering", "regression", "contrastive", "image_density"}
 
 // TestLossesByDefinition: of every task, the loss of each row is what one computes from the logits by hand, and so are accuracy and exact match.
 func TestLossesByDefinition(t *testing.T) {
@@ -317,8 +317,8 @@ func TestWhatDoesNotGoTogether(t *testing.T) {
 		require.ErrorAs(t, err, &f, "%s", c.m.task)
 		require.Equal(t, c.path, f.Path)
 	}
-	_, err := NewGraph(&flat{task: "image_density"}, layers.NewParams(tensor.Float32), text, GraphOptions{})
-	require.ErrorContains(t, err, "image_density")
+	_, err := NewGraph(&flat{task: "unknown_task"}, layers.NewParams(tensor.Float32), text, GraphOptions{})
+	require.ErrorContains(t, err, "unknown_task")
 	m := &flat{task: "regression", dims: models.Dims{Vocab: 5, Labels: 2}}
 	_, err = NewGraph(m, layers.NewParams(tensor.Float32), data.Shape{Values: 3}.NewBatch(2, 7), GraphOptions{})
 	require.ErrorContains(t, err, "6 targets for 2 examples")

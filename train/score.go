@@ -9,15 +9,17 @@ import (
 // Score is the result of an evaluation.
 type Score struct {
 	Task     string
-	Loss     float64 // mean nats a token, example or end of an answer; of regression the mean squared error of a value
+	Loss     float64 // mean nats a token, example, end of an answer or dimension; of regression the mean squared error of a value
 	Bytes    float64 // what the tokens stand for; 0: nothing that is measured in bytes
-	Tokens   int64   // scored: tokens, examples, ends of answers, values
+	Tokens   int64   // scored: tokens, examples, ends of answers, values, dimensions (of mixtures pixels)
 	Correct  int64   // those that the model held most likely
 	Position []PositionScore
 	Examples int64 // rows with something to predict
 	Exact    int64 // those of them in which everything was held most likely
 	Depth    []DepthScore
 	Offset   []PositionScore // by place modulo Evaluator.Period, in eighths
+
+	mixed bool // what is predicted are mixtures, of which nothing is the most likely
 }
 
 // PositionScore is the mean loss of the tokens at some places of their window.
@@ -41,7 +43,12 @@ type DepthScore struct {
 func (s Score) Classes() bool { return s.Task != "regression" }
 
 // Unit is what is scored, for people, several of them.
-func (s Score) Unit() string { return objectives[s.Task].unit + "s" }
+func (s Score) Unit() string {
+	if s.mixed {
+		return "pixels"
+	}
+	return objectives[s.Task].unit + "s"
+}
 
 // BitsPerByte is the loss in bits for each byte of text; NaN if it is not text that is predicted.
 func (s Score) BitsPerByte() float64 {
@@ -51,6 +58,14 @@ func (s Score) BitsPerByte() float64 {
 	return s.Loss * float64(s.Tokens) / math.Ln2 / s.Bytes
 }
 
+// BitsPerDim is the loss in bits for each dimension of an image, a channel of a pixel; NaN if it is not images that are predicted.
+func (s Score) BitsPerDim() float64 {
+	if !objectives[s.Task].dims {
+		return math.NaN()
+	}
+	return s.Loss / math.Ln2
+}
+
 // BitsPerToken is the loss in bits for each token; NaN if it is none in nats.
 func (s Score) BitsPerToken() float64 { return s.ofClasses(s.Loss / math.Ln2) }
 
@@ -58,10 +73,10 @@ func (s Score) BitsPerToken() float64 { return s.ofClasses(s.Loss / math.Ln2) }
 func (s Score) Perplexity() float64 { return s.ofClasses(math.Exp(s.Loss)) }
 
 // Accuracy is the part of the tokens that the model held most likely; NaN where there is no such thing.
-func (s Score) Accuracy() float64 { return s.ofClasses(float64(s.Correct) / float64(s.Tokens)) }
+func (s Score) Accuracy() float64 { return s.graded(float64(s.Correct) / float64(s.Tokens)) }
 
 // ExactMatch is the part of the examples in which every answer was held most likely; NaN where there is no such thing.
-func (s Score) ExactMatch() float64 { return s.ofClasses(float64(s.Exact) / float64(s.Examples)) }
+func (s Score) ExactMatch() float64 { return s.graded(float64(s.Exact) / float64(s.Examples)) }
 
 // MSE is the mean squared error of a value; NaN if no values are predicted.
 func (s Score) MSE() float64 {
@@ -76,6 +91,13 @@ func (s Score) ofClasses(x float64) float64 {
 		return math.NaN()
 	}
 	return x
+}
+
+func (s Score) graded(x float64) float64 {
+	if s.mixed {
+		return math.NaN()
+	}
+	return s.ofClasses(x)
 }
 
 // Number is x for JSON, which has no NaN: nil then.

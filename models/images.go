@@ -1,0 +1,14 @@
+package models
+
+import "github.com/euryale-ml/euryale/layers"
+
+// A model for image_density reads Inputs.IDs, the levels of an image in the order in which it is generated, and predicts all of them, each from
+// those before it: it moves them by one itself and puts a vector of its own in front. So the targets are the ids, and the first level is
+// predicted too. Logits are [B,T,K], or the numbers of a Mixture.
+
+// Mixture is a model for image_density that may tell the levels of each pixel by a discretised mixture of logistics.
+type Mixture interface {
+	Model
+	// Mixture is the form of the logits, which are then [B,P,Numbers] for the P = T/Channels pixels; false if they are over levels.
+	Mixture() (layers.MixtureConfig, bool)
+}
