@@ -6,8 +6,8 @@ import (
 	"github.com/euryale-ml/euryale/internal/kernels"
 )
 
-// halves takes a pattern apart into two without a common pair, each of which has an arrangement of its own: the halves of the
-// Sparse Transformer, and a band with a dilated window. Nil: it is none of these.
+// halves takes a pattern apart into two without a common pair, each of which is computed best in a way of its own: the halves of the
+// Sparse Transformer, a band with a dilated window, whatever has blocks with what has none. Nil: it is none of these.
 func halves(p Pattern) []Pattern {
 	switch p := p.(type) {
 	case causal:
@@ -103,7 +103,7 @@ func splitFor(p Pattern, n int) ([]Pattern, error) {
 		return parts, nil
 	}
 	whole, err := compiled.cost(p, n)
-	if err != nil || whole*float64(parts[0].Heads())/float64(p.Heads()) <= apart {
+	if err != nil || whole <= apart {
 		return nil, err
 	}
 	return parts, nil
