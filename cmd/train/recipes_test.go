@@ -8,11 +8,13 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"gorgonia.org/tensor"
 
+	"github.com/euryale-ml/euryale/models"
 	"github.com/euryale-ml/euryale/train"
 )
 
-// TestRecipesAreWhole: every recipe says what DESIGN wants to know, and its job and those of its baselines, in full and small, have no fault.
+// TestRecipesAreWhole: every recipe says all that is asked of one, and its job and those of its baselines have no fault; the small ones can be trained.
 func TestRecipesAreWhole(t *testing.T) {
 	all, err := recipes()
 	require.NoError(t, err)
@@ -37,9 +39,15 @@ func TestRecipesAreWhole(t *testing.T) {
 				require.NoError(t, err, spec)
 				j := train.DefaultJob()
 				require.NoError(t, r.job(smoke, &j), spec)
-				_, err = j.Check()
+				m, err := j.Check()
 				require.NoError(t, err, "%s, smoke %t", spec, smoke)
 				if smoke {
+					corpus, err := j.Load(m)
+					require.NoError(t, err, spec)
+					params, err := models.NewParams(m, tensor.Float32, 1)
+					require.NoError(t, err, spec)
+					_, err = train.NewTrainer(m, params, corpus.Train, j.Train)
+					require.NoError(t, err, spec)
 					require.LessOrEqual(t, j.Train.SequenceLength, 256, spec)
 					require.Equal(t, 4, j.Train.Steps, spec)
 					require.True(t, j.Data.Task != "" || j.Data.Path == "", "%s: data that are not shipped", spec)
