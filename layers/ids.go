@@ -17,6 +17,32 @@ func CountedPositions(b *Builder, ids, lens *Node, pad int) *Node {
 // Plus is x + k of whole numbers.
 func Plus(b *Builder, x *Node, k int) *Node { return b.Op(plus{int32(k)}, x) }
 
+// ShiftIDs moves ids int32 [B,T] by one place: start, then all but the last.
+func ShiftIDs(b *Builder, ids *Node, start int) *Node { return b.Op(shiftIDs{int32(start)}, ids) }
+
+// shiftIDs has inputs: ids.
+type shiftIDs struct{ start int32 }
+
+func (shiftIDs) Name() string                            { return "shift_ids" }
+func (shiftIDs) Cheap()                                  {}
+func (shiftIDs) Diff(Nodes, *Node, *Node) (Nodes, error) { return Nodes{nil}, nil }
+
+func (shiftIDs) Infer(in []engine.Type) (engine.Type, error) {
+	if len(in[0].Shape) != 2 {
+		return engine.Type{}, fmt.Errorf("ids of shape %v, want [B,T]", in[0].Shape)
+	}
+	return in[0], isInts("ids", in[0])
+}
+
+func (o shiftIDs) Run(out engine.Value, in []engine.Value) error {
+	ids, y, t := engine.Ints(in[0]), engine.Ints(out), out.Shape()[1]
+	for r := 0; r < len(ids); r += t {
+		y[r] = o.start
+		copy(y[r+1:r+t], ids[r:])
+	}
+	return nil
+}
+
 // countedPositions has inputs: ids, and lengths if there are any.
 type countedPositions struct{ pad int32 }
 

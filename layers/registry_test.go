@@ -103,6 +103,9 @@ var registry = append([]example{
 	{"sinusoidal positions", []arg{dense(2, 3, 6)}, func(b *Builder, in Nodes) *Node {
 		return SinusoidalPositions(b, in[0], 7, false, PositionConfig{First: 4})
 	}},
+	{"shifted ids", []arg{tokens([]int{2, 3}, 4, 0, 11, 4, 4, 1)}, func(b *Builder, in Nodes) *Node {
+		return Embedding(b, ShiftIDs(b, in[0], 12), 13, 5, Normal(1))
+	}},
 	{"rope", []arg{dense(2, 5, 12)}, func(b *Builder, in Nodes) *Node {
 		return Rope(b, in[0], RopeConfig{Heads: 3, HeadSize: 4})
 	}},

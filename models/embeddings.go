@@ -85,6 +85,9 @@ func (s *stack) tokens(b *layers.Builder, in Inputs) (x *Node, t int) {
 	if in.IDs == nil || in.IDs.Dims() != 2 {
 		return b.Failf("the model reads ids [B,T], and there are none: give data of tokens"), 0
 	}
+	if s.shifted && !in.Begun {
+		in.IDs = layers.ShiftIDs(b, in.IDs, s.Vocab-1)
+	}
 	if t = in.IDs.Shape()[1]; s.padding > 0 {
 		x = layers.LookupFrozen(b.Scope(s.names.tokens), s.table(b), in.IDs, s.padding-1)
 	} else {

@@ -25,10 +25,18 @@ type head struct {
 	dropout        float64
 }
 
+// predicted is how many ids are predicted.
+func (s *stack) predicted() int {
+	if s.classes > 0 {
+		return s.classes
+	}
+	return s.Vocab
+}
+
 // languageHead gives the logits [B,T,V] of each next token.
 func (s *stack) languageHead(b *layers.Builder, x *Node) *Node {
 	if s.untied {
-		c := layers.LinearConfig{Out: s.Vocab, NoBias: !s.biased, Init: s.outInit}
+		c := layers.LinearConfig{Out: s.predicted(), NoBias: !s.biased, Init: s.outInit}
 		if c.Init == nil {
 			c.Init = s.initial()
 		}

@@ -28,6 +28,10 @@ type Inputs struct {
 	// the right end of the positions that they will have.
 	First int
 
+	// Begun says that the ids of a model for image_density begin with its start id: it then does not put that in front itself. It is
+	// how images are generated.
+	Begun bool
+
 	Types   *Node // int32 [B,T], token_type_ids; nil: 0 everywhere
 	Globals *Node // int32 [B,G], positions of tokens that the task makes global (negative: none); nil: what the model says itself
 	Vectors *Node // [B,T,d], what a model reads that has no vocabulary, in place of IDs
@@ -49,7 +53,7 @@ type Inputs struct {
 
 // Outputs are what the forward pass gives.
 type Outputs struct {
-	// Logits are, by task: [B,T,V] of causal_lm and masked_lm, [B,U,V] of seq2seq_lm, [B,T,labels] of token_classification,
+	// Logits are, by task: [B,T,V] of causal_lm and masked_lm, [B,T,K] of image_density (see Mixture), [B,U,V] of seq2seq_lm, [B,T,labels] of token_classification,
 	// [B,labels] of sequence_classification, [B,outputs] of regression, [B,T,2] (start, end) of question_answering; nil: no head.
 	Logits *Node
 	// Hidden are [B,T,C]: the sum of the embeddings, then the stream after each layer; the last one is after the final norm.

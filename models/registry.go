@@ -28,6 +28,7 @@ var families = []struct {
 	{"etc", newETC},
 	{"gpt2", newGPT2},
 	{"gpt_neo", newGPTNeo},
+	{"imagegpt", newImageGPT},
 	{"longformer", newLongformer},
 	{"led", newLED},
 	{"longt5", newLongT5},

@@ -62,9 +62,9 @@ func newDecoding[F kernels.Float](m Causal, params *layers.Params, limit int) (d
 	s := m.causal()
 	if why := s.uncached(); why != "" {
 		forward := func(b *layers.Builder, ids, lens *Node) *Node {
-			return m.Forward(b, Inputs{IDs: ids, Lens: lens}, 0).Logits
+			return m.Forward(b, Inputs{IDs: ids, Lens: lens, Begun: true}, 0).Logits
 		}
-		return newAgain[F](params, forward, m.Dims().Vocab, limit), why, nil
+		return newAgain[F](params, forward, m.causal().Vocab, limit), why, nil
 	}
 	r, err := newRun[F](s, params, limit)
 	return r, "", err

@@ -62,10 +62,11 @@ func (a *again[F]) step(ids []int32) ([]F, error) {
 	if err := a.program.Run(); err != nil {
 		return nil, err
 	}
-	a.last = room(a.last, n*a.vocab)
+	v := a.logits.Shape()[2]
+	a.last = room(a.last, n*v)
 	all := engine.Floats[F](a.logits)
 	for k, id := range ids {
-		copy(a.last[k*a.vocab:][:a.vocab], all[(k*a.length+t-1)*a.vocab:])
+		copy(a.last[k*v:][:v], all[(k*a.length+t-1)*v:])
 		a.read[k] = append(a.read[k], id)
 	}
 	return a.last, nil

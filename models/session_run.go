@@ -115,7 +115,7 @@ func (r *run[F]) step(ids []int32) ([]F, error) {
 	for _, b := range []*[]F{&r.o, &r.q, &r.k, &r.v} {
 		*b = room(*b, n*i)
 	}
-	r.u, r.gate, r.logits = room(r.u, n*r.Inner), room(r.gate, n*r.Inner), room(r.logits, len(ids)*r.Vocab)
+	r.u, r.gate, r.logits = room(r.u, n*r.Inner), room(r.gate, n*r.Inner), room(r.logits, len(ids)*r.predicted())
 	r.position = r.position[:0]
 	for range n {
 		r.position = append(r.position, int32(r.length))

@@ -112,12 +112,12 @@ func (w *reader[F]) all(limit int) weights[F] {
 	if s.names.final != "" {
 		all.final = w.norm(s.names.final)
 	}
-	all.head = matrix[F]{w: all.vocabulary, in: s.Hidden, out: s.Vocab, ld: s.Hidden}
+	all.head = matrix[F]{w: all.vocabulary, in: s.Hidden, out: s.predicted(), ld: s.Hidden}
 	if s.untied {
-		all.head.w = w.get(s.names.head+".weight", s.Vocab, s.Hidden)
+		all.head.w = w.get(s.names.head+".weight", s.predicted(), s.Hidden)
 	}
 	if s.biased {
-		all.head.bias = w.get(s.names.head+".bias", s.Vocab)
+		all.head.bias = w.get(s.names.head+".bias", s.predicted())
 	}
 	for l := range s.Layers {
 		all.layers = append(all.layers, w.layer(fmt.Sprint(s.names.layer, l, ".")))

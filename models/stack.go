@@ -37,6 +37,8 @@ type stack struct {
 	untied  bool        // the language model's head is a weight of its own instead of the token table
 	biased  bool        // it has a bias
 	outInit layers.Init // of a head of its own; nil is init
+	classes int         // of a head of its own; 0: V
+	shifted bool        // ids are moved by one, the last id of the table stands in front: every id is predicted (image_density)
 
 	// Embeddings.
 	vectors    int     // width of what is read in place of ids, which is mapped to C; 0: ids

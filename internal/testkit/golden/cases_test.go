@@ -21,6 +21,7 @@ var adapters = map[string]func(c *Case, p Precision) ([]Result, error){
 	"bigbird_pegasus": runHuggingFace,
 	"gpt2":            runHuggingFace,
 	"gpt_neo":         runHuggingFace,
+	"imagegpt":        runHuggingFace,
 	"led":             runHuggingFace,
 	"longt5":          runHuggingFace,
 	"longformer":      runHuggingFace,

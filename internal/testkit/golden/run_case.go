@@ -16,7 +16,8 @@ import (
 // classes are the classes of transformers that can be run, each with its model_type.
 var classes = map[string]string{
 	"GPT2LMHeadModel": "gpt2", "GPT2Model": "gpt2",
-	"GPTNeoForCausalLM": "gpt_neo", "GPTNeoModel": "gpt_neo",
+	"ImageGPTForCausalImageModeling": "imagegpt",
+	"GPTNeoForCausalLM":              "gpt_neo", "GPTNeoModel": "gpt_neo",
 	"BigBirdModel": "big_bird", "BigBirdForMaskedLM": "big_bird", "BigBirdForSequenceClassification": "big_bird", "BigBirdForTokenClassification": "big_bird",
 	"BigBirdForQuestionAnswering": "big_bird", "BigBirdPegasusForConditionalGeneration": "bigbird_pegasus",
 	"BertModel": "bert", "BertForMaskedLM": "bert", "BertForSequenceClassification": "bert", "BertForTokenClassification": "bert", "BertForQuestionAnswering": "bert",
