@@ -138,6 +138,19 @@ func (c Config) Spec(spec string) Config {
 	return c
 }
 
+// Source is what the data are called: a task, a path or a name.
+func (c Config) Source() string {
+	switch {
+	case c.Task != "":
+		return "task:" + c.Task
+	case c.ofImages():
+		return c.imagePath()
+	case c.Path == "":
+		return EmbeddedName
+	}
+	return c.Path
+}
+
 // NewTokenizer returns the tokenizer of the data: that of the task, or the one that is named. One that has to be trained is
 // an error here; Load trains it.
 //

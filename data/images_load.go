@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -213,6 +214,41 @@ func (p *Part) Image() (ImageShape, bool) {
 		return ImageShape{}, false
 	}
 	return *p.image, true
+}
+
+// Shaped says in the configuration what shape the images of a part of it have, so that ImageShape knows it without them; of other data it
+// changes nothing.
+func (c Config) Shaped(p *Part) Config {
+	if s, ok := p.Image(); ok {
+		c.ImageSize, c.ImageLevels, c.Channels = []int{s.Height, s.Width}, s.Levels, s.Channels
+	}
+	return c
+}
+
+// ImageShape is the shape of the images of the data, from what Shaped said, else from the first of them.
+//
+// Errors: those of reading it.
+func (c Config) ImageShape() (ImageShape, error) {
+	_, levels, channels := c.imageValues()
+	s := ImageShape{Channels: channels, Levels: levels}
+	s.BlockHeight, s.BlockWidth, _ = c.blocks()
+	s.Height, s.Width = sides(c.ImageSize)
+	if s.Height == 0 {
+		s.Height, s.Width = sides(c.PatchSize)
+	}
+	if s.Height > 0 {
+		return s, nil
+	}
+	enough := errors.New("the first is enough")
+	values, _, _ := c.imageValues()
+	err := readImages(c.imagePath(), values, func(p picture) error {
+		s.Height, s.Width = p.height, p.width
+		return enough
+	})
+	if errors.Is(err, enough) {
+		err = nil
+	}
+	return s, err
 }
 
 // checkImageLength refuses a sequence length that is not that of the images.

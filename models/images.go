@@ -12,3 +12,12 @@ type Mixture interface {
 	// Mixture is the form of the logits, which are then [B,P,Numbers] for the P = T/Channels pixels; false if they are over levels.
 	Mixture() (layers.MixtureConfig, bool)
 }
+
+// StartLevel is the id that a Session of a model for image_density reads before the first level; false if the model is for another task.
+func StartLevel(m Causal) (int32, bool) {
+	s := m.causal()
+	if s == nil || !s.shifted {
+		return 0, false
+	}
+	return int32(s.Vocab - 1), true
+}

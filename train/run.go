@@ -39,6 +39,9 @@ func (j Job) Check() (models.Model, error) {
 		faults = append(faults, config.Prefix("model", f))
 	}
 	faults = append(faults, config.Faults(j.Train.Validate())...)
+	if m != nil {
+		j.Resolve(m) // some keys are for one objective alone
+	}
 	faults = append(faults, config.Faults(j.Data.Validate())...)
 	if m != nil && m.Dims().Positions > 0 && j.Train.SequenceLength > m.Dims().Positions {
 		faults = append(faults, &config.FieldError{Path: "train.sequence_length", Value: j.Train.SequenceLength,
@@ -180,6 +183,7 @@ func (j *Job) Load(m models.Model) (*data.Corpus, error) {
 		return nil, err
 	}
 	j.Data.Classes = corpus.Classes // their numbers stay, whatever the model is evaluated on
+	j.Data = j.Data.Shaped(corpus.Train)
 	if _, err := corpus.Train.Sampler(j.Train.SequenceLength, j.Train.Seed); err != nil {
 		return nil, err
 	}
@@ -292,6 +296,7 @@ func (r *Run) Train(ctx context.Context, until int) (Result, error) {
 	if r.state.LastEval > 0 {
 		loss := r.state.ValLoss
 		res.ValLoss, res.ValBPB = &loss, r.state.ValBPB
+		res.ValBPD = Number(Score{Task: r.Model.Task(), Loss: loss}.BitsPerDim())
 	}
 	if r.saveErr != nil {
 		return res, fmt.Errorf("the last checkpoint could not be saved (the newest good one is of step %d): %w", r.saved, r.saveErr)
@@ -330,7 +335,7 @@ func (r *Run) evaluate(ctx context.Context, limit int) error {
 	if err != nil {
 		return err
 	}
-	e := EvalEvent{Event: "eval", Step: r.Step(), ValLoss: score.Loss, ValBPB: Number(score.BitsPerByte()), ValAccuracy: Number(score.Accuracy())}
+	e := EvalEvent{Event: "eval", Step: r.Step(), ValLoss: score.Loss, ValBPB: Number(score.BitsPerByte()), ValAccuracy: Number(score.Accuracy()), BitsPerDim: Number(score.BitsPerDim())}
 	s := &r.state
 	s.LastEval, s.ValLoss, s.ValBPB = e.Step, e.ValLoss, e.ValBPB
 	if e.Best = s.BestStep == 0 || e.ValLoss < s.BestLoss; e.Best {

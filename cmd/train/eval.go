@@ -65,6 +65,7 @@ type evalDone struct {
 	Checkpoint  string                `json:"checkpoint"`
 	Position    []train.PositionScore `json:"by_position"`              // null where what is scored has no place
 	BitsPerTok  *float64              `json:"bits_per_token,omitempty"` // of masked_lm: bits for each masked token
+	BitsPerDim  *float64              `json:"bits_per_dim,omitempty"`   // of images
 	MSE         *float64              `json:"mse,omitempty"`            // of regression, of one number
 	Exact       *float64              `json:"exact_match,omitempty"`    // of a task, answers and pairs: examples with everything right
 	Depth       []train.DepthScore    `json:"by_depth,omitempty"`       // of a task that hides something
@@ -77,7 +78,7 @@ type evalDone struct {
 // newEvalDone puts a score into JSON.
 func newEvalDone(split, checkpoint string, s train.Score, ofTask bool) evalDone {
 	done := evalDone{Event: "done", Split: split, Loss: s.Loss, BitsPerByte: train.Number(s.BitsPerByte()), Perplexity: train.Number(s.Perplexity()),
-		Accuracy: train.Number(s.Accuracy()), Tokens: s.Tokens, Checkpoint: checkpoint, Position: s.Position, MSE: train.Number(s.MSE()), Depth: s.Depth, Offset: s.Offset}
+		Accuracy: train.Number(s.Accuracy()), Tokens: s.Tokens, Checkpoint: checkpoint, Position: s.Position, MSE: train.Number(s.MSE()), BitsPerDim: train.Number(s.BitsPerDim()), Depth: s.Depth, Offset: s.Offset}
 	if s.Task == "masked_lm" {
 		done.BitsPerTok = train.Number(s.BitsPerToken())
 	}
@@ -96,10 +97,17 @@ func scoreText(s train.Score) string {
 	if bpb := train.Number(s.BitsPerByte()); bpb != nil {
 		text += fmt.Sprintf(", bits per byte %.4f", *bpb)
 	}
+	if bpd := train.Number(s.BitsPerDim()); bpd != nil {
+		text += fmt.Sprintf(", bits per dimension %.4f", *bpd)
+	}
 	if s.Task == "masked_lm" {
 		text += fmt.Sprintf(", bits per masked token %.4f", s.BitsPerToken())
 	}
-	return text + fmt.Sprintf(", perplexity %.3f, accuracy %s", s.Perplexity(), percent(s.Accuracy()))
+	text += fmt.Sprintf(", perplexity %.3f", s.Perplexity())
+	if accuracy := train.Number(s.Accuracy()); accuracy != nil {
+		text += ", accuracy " + percent(*accuracy)
+	}
+	return text
 }
 
 func (a *app) eval(ctx context.Context, path, spec string, texts, period int, sets []string) error {
@@ -122,7 +130,8 @@ func (a *app) eval(ctx context.Context, path, spec string, texts, period int, se
 	if err != nil {
 		return err
 	}
-	done := newEvalDone(part.Name, l.dir, s, part.Length() > 0)
+	_, images := part.Image()
+	done := newEvalDone(part.Name, l.dir, s, part.Length() > 0 && !images)
 	written, err := a.targets(ctx, l, part, texts)
 	if err != nil {
 		return err
@@ -291,13 +300,8 @@ func (l *loaded) task(spec string) (*data.Part, error) {
 }
 
 func (l *loaded) dataName(spec string) string {
-	switch {
-	case !slices.Contains(data.PartNames, spec):
+	if !slices.Contains(data.PartNames, spec) {
 		return spec
-	case l.job.Data.Task != "":
-		return "task:" + l.job.Data.Task
-	case l.job.Data.Path == "":
-		return data.EmbeddedName
 	}
-	return l.job.Data.Path
+	return l.job.Data.Source()
 }

@@ -148,6 +148,7 @@ func (a *app) drive(ctx context.Context, run *train.Run, until int, sample bool)
 		target = run.Job.Train.Steps
 	}
 	a.introduce(run, target)
+	a.sampleImages(ctx, run)
 	a.training = a.out.startProgress("step", run.Step(), target)
 	res, err := run.Train(ctx, until)
 	a.out.endProgress()
@@ -161,7 +162,9 @@ func (a *app) drive(ctx context.Context, run *train.Run, until int, sample bool)
 		}
 		if err == nil {
 			res.TestLoss, res.TestBPB, res.TestAcc = &score.Loss, train.Number(score.BitsPerByte()), train.Number(score.Accuracy())
-			res.TestExact = newEvalDone("", "", score, run.Corpus.Test.Length() > 0).Exact
+			res.BitsPerDim = train.Number(score.BitsPerDim())
+			_, images := run.Corpus.Test.Image()
+			res.TestExact = newEvalDone("", "", score, run.Corpus.Test.Length() > 0 && !images).Exact
 		} else {
 			res.Interrupted, res.Stopped = true, "interrupted"
 		}
@@ -228,6 +231,9 @@ func (a *app) introduce(run *train.Run, target int) {
 
 // size is what a part holds, for people.
 func size(p *data.Part) string {
+	if _, ok := p.Image(); ok {
+		return fmt.Sprintf("%d images", p.Documents())
+	}
 	if p.Length() > 0 {
 		return fmt.Sprintf("%d examples", p.Documents())
 	}
@@ -249,12 +255,14 @@ func (a *app) hooks(c train.Config) train.Hooks {
 			val = fmt.Sprintf("  val %.3f", e.ValLoss)
 			if e.ValBPB != nil {
 				val = fmt.Sprintf("  val %.3f bpb", *e.ValBPB)
+			} else if e.BitsPerDim != nil {
+				val = fmt.Sprintf("  val %.3f bits/dim", *e.BitsPerDim)
 			}
 			mark := ""
 			if e.Best {
 				mark = "  (best so far)"
 			}
-			a.out.note("step %d: validation loss %.4f%s%s", e.Step, e.ValLoss, measures(e.ValBPB, e.ValAccuracy), mark)
+			a.out.note("step %d: validation loss %.4f%s%s", e.Step, e.ValLoss, measures(e.ValBPB, e.BitsPerDim, e.ValAccuracy), mark)
 		},
 		Warning: func(s string) { a.out.note("warning: %s", strings.TrimSpace(s)) },
 	}
@@ -269,8 +277,11 @@ func lengthText(t int) string {
 }
 
 // measures are those beside the loss that there are.
-func measures(bpb, accuracy *float64) string {
+func measures(bpb, bpd, accuracy *float64) string {
 	text := ""
+	if bpd != nil {
+		text += fmt.Sprintf(", %.4f bits per dimension", *bpd)
+	}
 	if bpb != nil {
 		text += fmt.Sprintf(", %.4f bits per byte", *bpb)
 	}
@@ -289,10 +300,10 @@ func (a *app) conclude(run *train.Run, res train.Result) {
 	}
 	a.out.text("step %d", res.Steps)
 	if res.ValLoss != nil {
-		a.out.text(": validation loss %.4f%s", *res.ValLoss, measures(res.ValBPB, nil))
+		a.out.text(": validation loss %.4f%s", *res.ValLoss, measures(res.ValBPB, res.ValBPD, nil))
 	}
 	if res.TestLoss != nil {
-		a.out.text("; test loss %.4f%s", *res.TestLoss, measures(res.TestBPB, res.TestAcc))
+		a.out.text("; test loss %.4f%s", *res.TestLoss, measures(res.TestBPB, res.BitsPerDim, res.TestAcc))
 	}
 	a.out.text("\n")
 	if res.TestBPB != nil && run.Corpus.Name == data.EmbeddedName && run.Model.Task() == "causal_lm" {

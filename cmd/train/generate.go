@@ -23,6 +23,7 @@ const maxPrompt = 64 << 20
 type generateFlags struct {
 	prompt   string
 	decoding train.Decoding
+	images   imageFlags
 	sets     []string
 	changed  func(flag string) bool
 }
@@ -31,19 +32,23 @@ func generateCommand(a *app) *cobra.Command {
 	var f generateFlags
 	c := &cobra.Command{
 		Use:   "generate MODEL",
-		Short: "Write text with a model",
+		Short: "Write text or draw images with a model",
 		Long: `Generate continues a prompt and streams the text. The same seed gives the same text. An encoder-decoder reads the prompt and writes
 what belongs to it, by default always the likeliest token.
 
 The text ends at a token that the model has for it (eos_token_id), or after --max-new-tokens. With --beams N the N likeliest texts are
 followed at once, and the best one is written at the end; nothing is drawn then.
 
+A model of images draws --count of them, with --temperature (1 unless told), into a grid. With --prompt F.png they begin with the
+part --keep of that image, which must have the size of theirs, in the order in which images are generated: 0.5 of rows is the upper half.
+
 The memory of a long text is what the attention patterns of the model can still reach, no more.`,
 		Example: examples(
 			"generate runs/default --prompt 'Call me '", "continue a line",
 			"generate runs/default --temperature 0.5 --max-new-tokens 1000", "safer and longer",
 			"generate runs/default --prompt - < start.txt", "the prompt from standard input",
-			"generate runs/bible --beams 4 --prompt 'In the beginning'", "the best of four, of an encoder-decoder"),
+			"generate runs/bible --beams 4 --prompt 'In the beginning'", "the best of four, of an encoder-decoder",
+			"generate runs/digits --output digits.png", "a grid of 16 images"),
 		Args: exactly(1, "a model: a model folder, a run or a checkpoint"),
 	}
 	fl := c.Flags()
@@ -56,6 +61,9 @@ The memory of a long text is what the attention patterns of the model can still 
 	fl.IntVar(&f.decoding.Beams, "beams", 1, "candidates of a beam search (1: none)")
 	fl.Float64Var(&f.decoding.LengthPenalty, "length-penalty", 1, "of a beam search: texts are compared by log-probability / length^penalty; more favours long ones")
 	fl.BoolVar(&f.decoding.EarlyStopping, "early-stopping", false, "a beam search stops when as many texts as beams have ended, though a better one may follow")
+	fl.StringVar(&f.images.output, "output", "", "file for the grid of a model of images, a .png")
+	fl.IntVar(&f.images.count, "count", 16, "images to draw")
+	fl.Float64Var(&f.images.keep, "keep", 0.5, "part of the image of --prompt that is given")
 	addSet(c, &f.sets)
 	f.changed = fl.Changed
 	return command(c, func(ctx context.Context, args []string) error { return a.generate(ctx, args[0], f) })
@@ -73,6 +81,15 @@ func (a *app) generate(ctx context.Context, path string, f generateFlags) error 
 	l, err := a.load(path, f.sets)
 	if err != nil {
 		return err
+	}
+	if l.model.Task() == "image_density" {
+		if !f.changed("temperature") {
+			f.decoding.Temperature = 1
+		}
+		return a.draw(ctx, l, f)
+	}
+	if f.images.output != "" {
+		return usagef("--output is for models of images, this one is for %s", l.model.Task())
 	}
 	tok, err := l.tokenizer()
 	if err != nil {

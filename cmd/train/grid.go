@@ -1,0 +1,89 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/euryale-ml/euryale/checkpoints"
+	"github.com/euryale-ml/euryale/data"
+	"github.com/euryale-ml/euryale/train"
+)
+
+// imageFlags are the flags of generate for models of images.
+type imageFlags struct {
+	output string
+	count  int
+	keep   float64
+}
+
+// draw writes a grid of images that a model draws.
+func (a *app) draw(ctx context.Context, l *loaded, f generateFlags) error {
+	if f.images.output == "" {
+		return usagef("a model of images draws them into a file: give --output F.png")
+	}
+	if f.images.count < 1 || f.images.count > 1024 || !(f.images.keep >= 0 && f.images.keep <= 1) {
+		return usagef("--count is %d and --keep %g: give 1 to 1024, and 0 to 1", f.images.count, f.images.keep)
+	}
+	shape, err := l.job.Data.ImageShape()
+	if err != nil {
+		return err
+	}
+	if positions := l.model.Dims().Positions; positions > 0 && shape.Size() > positions {
+		return fmt.Errorf("%s: an image (%s) has %d tokens, the model %d positions: set data.image_size", l.dir, shape, shape.Size(), positions)
+	}
+	var given []int32
+	if f.changed("prompt") {
+		if given, err = shape.ReadImage(f.prompt); err != nil {
+			return err
+		}
+		given = given[:int(f.images.keep*float64(len(given)))]
+	}
+	start := time.Now()
+	p := a.out.startProgress("level", 0, shape.Size())
+	images, err := train.DrawImages(ctx, l.model, l.params, f.images.count, shape.Size(), given, f.decoding.Sampling, func(done, _ int) { p.update(done, "") })
+	a.out.endProgress()
+	if err != nil {
+		return err
+	}
+	if err := writeGrid(f.images.output, shape, images); err != nil {
+		return err
+	}
+	seconds := time.Since(start).Seconds()
+	a.out.event(map[string]any{"event": "done", "output": f.images.output, "count": len(images), "height": shape.Height, "width": shape.Width, "channels": shape.Channels,
+		"levels": shape.Levels, "given": len(given), "images_per_s": float64(len(images)) / seconds})
+	a.out.text("%s: %d images, %s\n", f.images.output, len(images), shape)
+	a.out.note("%.2f images a second", float64(len(images))/seconds)
+	return nil
+}
+
+func writeGrid(path string, shape data.ImageShape, images [][]int32) error {
+	var file bytes.Buffer
+	if err := shape.WriteGrid(&file, images, 0); err != nil {
+		return err
+	}
+	return checkpoints.WriteFile(path, file.Bytes())
+}
+
+// sampleImages draws a grid into the run folder after each evaluation of a model of images. What goes wrong is told and does no harm.
+func (a *app) sampleImages(ctx context.Context, run *train.Run) {
+	shape, ok := run.Corpus.Train.Image()
+	if !ok || run.Model.Task() != "image_density" {
+		return
+	}
+	eval := run.Hooks.Eval
+	run.Hooks.Eval = func(e train.EvalEvent) {
+		if eval != nil {
+			eval(e)
+		}
+		images, err := train.DrawImages(ctx, run.Model, run.Trainer.Params, 16, shape.Size(), nil, train.Sampling{Temperature: 1, Seed: 1}, nil)
+		if err == nil {
+			err = writeGrid(filepath.Join(run.Dir, "samples", fmt.Sprintf("step-%08d.png", e.Step)), shape, images)
+		}
+		if err != nil && ctx.Err() == nil {
+			a.out.note("warning: no sample was drawn: %v", err)
+		}
+	}
+}
