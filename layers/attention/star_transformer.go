@@ -12,7 +12,7 @@ type StarMode string
 const (
 	StarPaper    StarMode = "paper"    // h = LN(ReLU(MHA(h, …))), s the same: algorithm 1
 	StarFastNLP  StarMode = "fastnlp"  // h = LeakyReLU(MHA(LN(h), …)), s = LeakyReLU(MHA(s, …)): the authors' code
-	StarResidual StarMode = "residual" // h = h + MHA(LN(h), …), h = h + FFN(LN(h)), s the same: trains where the others stay
+	StarResidual StarMode = "residual" // h = h + MHA(LN(h), …), h = h + FFN(LN(h)), s the same: trains much faster
 )
 
 // StarModes are the forms, in the order of the documentation.
