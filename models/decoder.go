@@ -5,10 +5,11 @@ import (
 	"github.com/euryale-ml/euryale/layers"
 )
 
-// DecoderConfig is the decoder skeleton: a causal language model in which any attention stands in any layer.
+// DecoderConfig is the decoder skeleton: a causal language model, or a density of images in the order of their rows, in which any attention
+// stands in any layer.
 type DecoderConfig struct {
 	ModelType string `json:"model_type"` // "decoder"
-	Task      string `json:"task"`       // "causal_lm"
+	Task      string `json:"task"`       // "causal_lm", or "image_density": vocab_size are the levels, and the table has a row more, for the start
 	SkeletonConfig
 }
 
@@ -39,10 +40,13 @@ func newDecoder(raw []byte) (Model, error) {
 func NewDecoder(c DecoderConfig) (*Decoder, error) {
 	c.ModelType = "decoder"
 	var p problems
-	p.oneOf("task", c.Task, "causal_lm")
+	p.oneOf("task", c.Task, "causal_lm", "image_density")
 	s := c.stack(&p, "decoder", true, true)
 	if err := p.err(); err != nil {
 		return nil, err
+	}
+	if c.Task == "image_density" {
+		s.ofLevels()
 	}
 	return &Decoder{c, s}, nil
 }
@@ -50,11 +54,11 @@ func NewDecoder(c DecoderConfig) (*Decoder, error) {
 // Type is "decoder".
 func (m *Decoder) Type() string { return m.cfg.ModelType }
 
-// Task is "causal_lm".
+// Task is "causal_lm" or "image_density".
 func (m *Decoder) Task() string { return m.cfg.Task }
 
 // Dims are the sizes.
-func (m *Decoder) Dims() Dims { return m.stack.Dims }
+func (m *Decoder) Dims() Dims { return m.dims() }
 
 // Config is the resolved config.json.
 func (m *Decoder) Config() ([]byte, error) { return marshalConfig(m.cfg, nil) }

@@ -45,7 +45,11 @@ func (s *stack) languageHead(b *layers.Builder, x *Node) *Node {
 	if b.Err() != nil {
 		return nil
 	}
-	return layers.Linear(b.Scope(s.names.head), x, layers.LinearConfig{Weight: s.table(b), NoBias: !s.biased})
+	table := s.table(b)
+	if s.predicted() < s.Vocab {
+		table = layers.Slice(b, table, 0, 0, s.predicted())
+	}
+	return layers.Linear(b.Scope(s.names.head), x, layers.LinearConfig{Weight: table, NoBias: !s.biased})
 }
 
 // withHead is a stack and its head: the outputs of an encoder.

@@ -102,13 +102,7 @@ func (m *ImageGPT) Task() string {
 }
 
 // Dims are the sizes; of image_density the ids are the levels, without the start token.
-func (m *ImageGPT) Dims() Dims {
-	d := m.stack.Dims
-	if m.shifted {
-		d.Vocab--
-	}
-	return d
-}
+func (m *ImageGPT) Dims() Dims { return m.dims() }
 
 // Config is the resolved config.json, with the keys that were there before.
 func (m *ImageGPT) Config() ([]byte, error) { return marshalConfig(m.cfg, m.rest) }

@@ -29,6 +29,35 @@ func densityLogits(t *testing.T, m Model, params *layers.Params, ids []int32, be
 	return append([]float32(nil), engine.Floats[float32](p.Value(out.Logits))...)
 }
 
+// TestDecoderDensity: any skeleton of a decoder is a density of images, tied or not; sessions say the same as the graph.
+func TestDecoderDensity(t *testing.T) {
+	for _, more := range []string{`"tie_word_embeddings":true`, `"tie_word_embeddings":false,"lm_head_bias":true`, `"attention":[{"type":"cross_block","block_size":5}]`,
+		`"attention":[{"type":"sparse_strided","stride":5}],"position_embedding_type":"factorized","position_shape":[3,5]`} {
+		m, err := New([]byte(`{"model_type":"decoder","task":"image_density","vocab_size":7,"hidden_size":12,"num_hidden_layers":2,"num_attention_heads":3,"max_position_embeddings":15,` + more + `}`))
+		require.NoError(t, err)
+		require.Equal(t, 7, m.Dims().Vocab)
+		params, err := NewParams(m, tensor.Float32, 5)
+		require.NoError(t, err)
+		ids := []int32{3, 0, 6, 2, 2, 5, 1, 0, 4, 6, 3, 1, 1, 0, 6}
+		got := densityLogits(t, m, params, ids, false)
+		require.Len(t, got, 15*7)
+		start, ok := StartLevel(m.(Causal))
+		require.True(t, ok)
+		require.EqualValues(t, 7, start)
+		s, err := NewSession(m.(Causal), params, 0)
+		require.NoError(t, err)
+		for i, id := range append([]int32{start}, ids[:14]...) {
+			logits, err := s.Step(id)
+			require.NoError(t, err)
+			require.InDeltaSlice(t, got[7*i:7*i+7], logits, 1e-5)
+		}
+	}
+	plain, err := New([]byte(Default))
+	require.NoError(t, err)
+	_, ok := StartLevel(plain.(Causal))
+	require.False(t, ok)
+}
+
 // TestImageGPTDensity: a model for image_density is that of Hugging Face with the start token in front; a level changes the logits of all later
 // ones and of no other; and token by token it says the same.
 func TestImageGPTDensity(t *testing.T) {

@@ -13,6 +13,21 @@ type Mixture interface {
 	Mixture() (layers.MixtureConfig, bool)
 }
 
+// ofLevels makes a stack over V levels one for image_density: its table gets a row for the start, which is not predicted.
+func (s *stack) ofLevels() {
+	s.classes, s.shifted = s.Vocab, true
+	s.Vocab++
+}
+
+// dims are the sizes from outside: of image_density the ids are the levels, without the start.
+func (s *stack) dims() Dims {
+	d := s.Dims
+	if s.shifted {
+		d.Vocab = s.classes
+	}
+	return d
+}
+
 // StartLevel is the id that a Session of a model for image_density reads before the first level; false if the model is for another task.
 func StartLevel(m Causal) (int32, bool) {
 	s := m.causal()
