@@ -8,6 +8,7 @@ import (
 
 	"github.com/euryale-ml/euryale/internal/engine"
 	"github.com/euryale-ml/euryale/layers"
+	"github.com/euryale-ml/euryale/layers/attention"
 )
 
 // ids computes whole numbers for each example of a batch from rows of others: it is how ETC tells what belongs together.
@@ -77,8 +78,17 @@ func (m *ETC) structure(b *layers.Builder, in Inputs) structure {
 		}
 	}
 	if s.sentences = in.More["sentence_ids"]; s.sentences == nil {
-		size := (t + g - 1) / g
-		s.sentences = filled(b, fmt.Sprint("etc.sentences.", g), batch, t, func(i int) int32 { return int32(i / size) })
+		s.sentences = b.Op(ids{"sentence_ids", t, func(out []int32, in [][]int32) {
+			n := 0 // of the example, so that padding changes nothing
+			for _, id := range in[0] {
+				if id > 0 {
+					n++
+				}
+			}
+			for i := range out {
+				out[i] = int32(attention.PartOf(i, n, g))
+			}
+		}}, s.longIDs)
 	}
 	if given == nil {
 		given = filled(b, "etc.globals", batch, g, func(int) int32 { return int32(m.cfg.GlobalTokenID) })

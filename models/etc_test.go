@@ -87,6 +87,12 @@ func TestETCPadding(t *testing.T) {
 	padded, more, _ := r.run(t, 1, map[string][]int32{"input_ids": append(ids, 4, 4, 19), "sentence_ids": append(sentences, 0, 1, 2), "lengths": {7}})
 	near(t, long, padded[:len(long)], "long")
 	near(t, globals, more, "global")
+	// Without sentences the parts are those of the example's own tokens.
+	long, globals, _ = r.run(t, 1, map[string][]int32{"input_ids": ids})
+	padded, more, _ = r.run(t, 1, map[string][]int32{"input_ids": append(ids, 4, 4, 19, 4, 4), "lengths": {7}})
+	near(t, long, padded[:len(long)], "long")
+	near(t, globals, more, "global")
+	long, globals, _ = r.run(t, 1, map[string][]int32{"input_ids": ids, "sentence_ids": sentences})
 	// Global nodes that are padding change nothing either.
 	again, more, _ := r.run(t, 1, map[string][]int32{"input_ids": ids, "sentence_ids": sentences, "global_ids": {1, 1, 1, -1, -1}})
 	near(t, long, again, "long")

@@ -44,6 +44,9 @@ var conformingEntries = map[string][]conformingEntry{
 		{json: `{"type":"longformer","window_left":2}`, idle: true}},
 	"big_bird": {{json: `{"type":"big_bird","block_size":2,"num_random_blocks":1}`}},
 	"bp":       {{json: `{"type":"bp","k":2,"clip":2}`}},
+	"etc": {{json: `{"type":"etc","num_globals":2,"local_radius":2,"label_clip":1}`, refused: "external nodes read every token"},
+		{json: `{"type":"etc","num_globals":3,"local_radius":1,"hard_g2l":true,"hard_l2g":true,"share_qkv":false}`, refused: "cannot be causal"},
+		{json: `{"type":"etc","num_globals":1,"local_radius":1,"share_qkv":false,"share_kv":true}`, refused: "cannot be causal"}},
 }
 
 // mixerOf is a layer with the attention of an entry over x [B,T,6], of so many tokens each; out is [B,T,6].
@@ -165,8 +168,8 @@ func TestConformanceOfEntriesCausality(t *testing.T) {
 				require.False(t, decoder && j > i && !same, "%s: token %d changes %d before it", entry, j, i)
 				reads := false
 				for h := range p.Heads() {
-					front := spaceOf(p).front
-					reads = reads || p.Sees(h, front+i, front+j, NodeCount(p, n))
+					tokens := n - spaceOf(p).front // external nodes are rows of the stream
+					reads = reads || p.Sees(h, i, j, NodeCount(p, tokens))
 				}
 				require.False(t, reads && same, "%s, decoder %v: token %d does not reach %d, which reads it", entry, decoder, j, i)
 			}
@@ -193,6 +196,7 @@ var entryCosts = map[string]struct {
 	"sparse_fixed":   {root(`{"type":"sparse_fixed","stride":%d,"summary":4}`), 1.5, true},
 	"pattern":        {constant(`{"type":"pattern","pattern":"window-blocks(32,3) + global(0)"}`), 1, false},
 	"heads":          {constant(`{"type":"heads","parts":[{"heads":1,"attention":{"type":"band","window_left":9}},{"heads":1,"attention":{"type":"blocks","block_size":64}}]}`), 1, false},
+	"etc":            {constant(`{"type":"etc","num_globals":32,"local_radius":64,"label_clip":4}`), 1, false},
 	"longformer":     {constant(`{"type":"longformer","window_left":64,"global_positions":[0,700]}`), 1, false},
 	"big_bird":       {constant(`{"type":"big_bird","block_size":64,"num_random_blocks":2}`), 1, false},
 	"bp":             {constant(`{"type":"bp","k":4,"clip":4}`), 1.1, false},

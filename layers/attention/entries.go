@@ -36,6 +36,7 @@ var entries = map[string]func() fields{
 	"full":           func() fields { return &fullEntry{} },
 	"band":           func() fields { return &bandEntry{} },
 	"big_bird":       func() fields { return &bigBirdEntry{} },
+	"etc":            func() fields { return &etcEntry{} },
 	"dilated":        func() fields { return &dilatedEntry{} },
 	"blocks":         func() fields { return &blocksEntry{} },
 	"bp":             func() fields { return &bpEntry{} },

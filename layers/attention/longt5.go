@@ -2,10 +2,6 @@ package attention
 
 import (
 	"fmt"
-	"slices"
-
-	"gorgonia.org/tensor"
-
 	"github.com/euryale-ml/euryale/internal/engine"
 	"github.com/euryale-ml/euryale/internal/kernels"
 	"github.com/euryale-ml/euryale/layers"
@@ -66,7 +62,7 @@ func (t TransientGlobal) Mix(b *layers.Builder, in Stream) *Node {
 	v = layers.Concat(b, 1, in.Project(b, 2, sums), v)
 	lens := in.Lens
 	if lens == nil {
-		lens = b.Const(fmt.Sprint("rows.all.", n, ".", batch), tensor.New(tensor.WithShape(batch), tensor.WithBacking(slices.Repeat([]int32{int32(n)}, batch))))
+		lens = everyRow(b, batch, n)
 	}
 	most := transientRows{of: t, globals: globals, length: n}
 	o, _ := Attend(b, Config{Pattern: most, Heads: in.Heads, Scale: in.Scale, Cross: true, Labels: transientLabels{most},
