@@ -90,6 +90,9 @@ func (t *tiles) add(c Config, p picture, part int8) error {
 		t.order = s.Order()
 	}
 	values, _, _ := c.imageValues()
+	if top := slices.Max(p.values); int(top) >= values {
+		return &Error{Kind: ErrFormat, Path: p.name, What: fmt.Sprintf("a value of %d, want less than %d", top, values), Fix: "set data.image_values to 256, or leave it out"}
+	}
 	levels := p.resized(s.Height, s.Width, values, s.Levels)
 	for _, at := range t.order {
 		t.levels = append(t.levels, levels[at])

@@ -334,6 +334,7 @@ func TestBadImages(t *testing.T) {
 		"IDX many":        {path: write(t, dir, "n-idx3", idxOf([]uint32{1 << 31, 2, 2})), kind: ErrTooLarge},
 		"IDX gz cut":      {path: write(t, dir, "z-idx3.gz", gzipped(t, idx)[:20]), kind: ErrTorn},
 		"IDX zero":        {path: write(t, dir, "0-idx3", idxOf([]uint32{2, 0, 2})), kind: ErrFormat},
+		"IDX values":      {path: write(t, dir, "17-idx3", idxOf([]uint32{1, 1, 2}, 16, 17)), kind: ErrFormat, parts: []string{"17-idx3: image 0", "value of 17"}, change: func(c *Config) { c.ImageValues = 17 }},
 		"IDX empty":       {path: write(t, dir, "e-idx3", idxOf([]uint32{0, 2, 2})), kind: ErrEmpty},
 		"IDX labels":      {path: filepath.Join(withLabels, "images-idx3"), kind: ErrTorn, parts: []string{"2 images, but 3 classes"}},
 		"CSV words":       {path: write(t, dir, "w.csv", []byte("1,2,3,4,a\n1,2,x,4,b\n")), kind: ErrFormat, parts: []string{"w.csv:2", `"x"`}},

@@ -38,7 +38,9 @@ func TestImages(t *testing.T) {
 	require.EqualValues(t, 179*64, r.last(t)["tokens"])
 	require.Contains(t, r.stderr, "test part of digits: 11456 dimensions")
 
-	draw := func(args ...string) result { return euryale(t, append([]string{"generate", "whole", "--json"}, args...)...) }
+	draw := func(args ...string) result {
+		return euryale(t, append([]string{"generate", "whole", "--json"}, args...)...)
+	}
 	done := draw("--output", "a.png", "--count", "3").ok(t).last(t)
 	require.EqualValues(t, 3, done["count"])
 	require.EqualValues(t, 8, done["height"])
