@@ -329,7 +329,7 @@ func (m *ETC) contrast(b *layers.Builder, out *Outputs, context, target, form, g
 	if m.cfg.Task == "contrastive" {
 		out.Logits = layers.Candidates(b, scores, groups)
 	} else {
-		out.Loss = layers.Scale(b, out.More["cpc_loss"], m.cfg.CPCLossWeight)
+		out.Loss = layers.Reshape(b, layers.Scale(b, out.More["cpc_loss"], m.cfg.CPCLossWeight), 1)
 	}
 }
 

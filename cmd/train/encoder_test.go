@@ -85,3 +85,20 @@ func TestPredictContrastive(t *testing.T) {
 	require.Regexp(t, `out/global_hidden_state +\[2 \d+ 32\]`, r.stdout)
 	euryale(t, "verify", "r", "--reference", "o.safetensors").ok(t)
 }
+
+// TestHiddenTokensAndSections: ETC's pre-training, masked tokens and contrastive coding at once, stops and goes on to the same bits.
+func TestHiddenTokensAndSections(t *testing.T) {
+	t.Chdir(t.TempDir())
+	args := []string{"fit", "--recipe", "etc-cpc-book", "--smoke", "--json", "--set", "model.task=masked_lm",
+		"--set", "data.task=cpc(length=128,sections=8,hide=10,mask=15,train=64,val=16,test=16)"}
+	whole := euryale(t, append(args, "--run", "whole")...).ok(t).events(t)
+	for _, e := range whole {
+		if e["event"] == "step" {
+			require.Positive(t, e["own_loss"], "the contrastive term")
+		}
+	}
+	euryale(t, append(args, "--run", "half", "--steps", "2")...).ok(t)
+	euryale(t, "resume", "half").ok(t)
+	same(t, filepath.Join("whole", "checkpoints", "step-00000004"), filepath.Join("half", "checkpoints", "step-00000004"))
+	require.Contains(t, keys(euryale(t, "eval", "whole", "--json").ok(t).last(t)), "accuracy")
+}
