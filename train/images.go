@@ -25,6 +25,11 @@ func DrawImages(ctx context.Context, m models.Model, params *layers.Params, n, s
 	if n < 1 || len(given) > size {
 		return nil, fmt.Errorf("%d images of %d levels, %d of them given: want at least 1, and no more given than there are", n, size, len(given))
 	}
+	for i, level := range given {
+		if k := m.Dims().Vocab; level < 0 || int(level) >= k {
+			return nil, fmt.Errorf("level %d is given at place %d, the model has 0 to %d", level, i, k-1)
+		}
+	}
 	session, err := models.NewSession(causal, params, size)
 	if err != nil {
 		return nil, err

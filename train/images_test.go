@@ -2,6 +2,7 @@ package train
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"testing"
 
@@ -142,4 +143,50 @@ func logMixture(c layers.MixtureConfig, x []float64, levels []int32) float64 {
 		total += p
 	}
 	return math.Log(total / weights)
+}
+
+// TestDrawImages: an image depends on the seed and its number, not on how many are drawn; what is given comes first; impossible wishes are refused.
+func TestDrawImages(t *testing.T) {
+	const text = `{"model_type":"decoder","task":"%s","vocab_size":5,"hidden_size":12,"num_hidden_layers":1,"num_attention_heads":2,"max_position_embeddings":12}`
+	m, err := models.New(fmt.Appendf(nil, text, "image_density"))
+	require.NoError(t, err)
+	params, err := models.NewParams(m, tensor.Float32, 3)
+	require.NoError(t, err)
+	draw := func(n, size int, given []int32, seed uint64) ([][]int32, error) {
+		return DrawImages(context.Background(), m, params, n, size, given, Sampling{Temperature: 1, Seed: seed}, nil)
+	}
+	five, err := draw(5, 12, nil, 1)
+	require.NoError(t, err)
+	one, err := draw(1, 12, nil, 1)
+	require.NoError(t, err)
+	require.Equal(t, five[:1], one)
+	require.NotEqual(t, five[0], five[1])
+	other, err := draw(1, 12, nil, 2)
+	require.NoError(t, err)
+	require.NotEqual(t, one, other)
+	rest, err := draw(5, 12, five[3][:7], 1)
+	require.NoError(t, err)
+	for i := range rest {
+		require.Equal(t, five[3][:7], rest[i][:7])
+	}
+	require.Equal(t, five[3], rest[3], "draws do not depend on what was given")
+
+	for _, c := range []struct {
+		n, size int
+		given   []int32
+		says    string
+	}{{0, 12, nil, "0 images"}, {1, 2, []int32{0, 1, 2}, "3 of them given"}, {1, 13, nil, "13"}} {
+		_, err := draw(c.n, c.size, c.given, 1)
+		require.ErrorContains(t, err, c.says)
+	}
+	_, err = draw(1, 12, []int32{5}, 1)
+	require.ErrorContains(t, err, "level 5 is given at place 0")
+	stopped, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err = DrawImages(stopped, m, params, 1, 12, nil, Sampling{}, nil)
+	require.ErrorIs(t, err, context.Canceled)
+	m, err = models.New(fmt.Appendf(nil, text, "causal_lm"))
+	require.NoError(t, err)
+	_, err = draw(1, 12, nil, 1)
+	require.ErrorContains(t, err, "causal_lm does not draw images")
 }
