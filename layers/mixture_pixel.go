@@ -93,74 +93,78 @@ func (p *pixel[F]) bin(c int, mean, logScale float64) (l, byMean, byScale float6
 	x, inverse := p.value(level)-mean, math.Exp(-logScale)
 	a, b := (x+half)*inverse, (x-half)*inverse // the ends of the bin
 	switch {
-	case level == 0:
-		l = -softplus(-a)
-		return l, -sigmoid(-a) * inverse, -a * sigmoid(-a)
-	case int(level) == p.Levels-1:
-		l = -softplus(b)
-		return l, sigmoid(b) * inverse, b * sigmoid(b)
+	case level == 0: // sigma(a)
+		most, rest, above := tail(-a)
+		return -most - math.Log(rest), -above * inverse, -a * above
+	case int(level) == p.Levels-1: // 1 - sigma(b)
+		most, rest, below := tail(b)
+		return -most - math.Log(rest), below * inverse, b * below
 	}
 	// sigma(a) - sigma(b) = sigma(a) sigma(-b) (1 - exp(b-a)), whose logarithm loses nothing far from the mean.
 	width := a - b
-	l = -softplus(-a) - softplus(b) + math.Log(-math.Expm1(-width))
+	part := -math.Expm1(-width)
+	mostA, restA, above := tail(-a)
+	mostB, restB, below := tail(b)
+	l = -mostA - mostB - math.Log(restA*restB/part)
 	if p.Approximate > 0 && math.Exp(l) <= p.Approximate {
 		middle := x * inverse
-		by := 1 - 2*sigmoid(-middle) // -d/d(middle) of the logarithm of the density
-		return -middle - logScale - 2*softplus(-middle) + math.Log(2*half), by * inverse, middle*by - 1
+		most, rest, beyond := tail(-middle)
+		by := 1 - 2*beyond // -d/d(middle) of the logarithm of the density
+		return -middle - logScale - 2*(most+math.Log(rest)) + math.Log(2*half), by * inverse, middle*by - 1
 	}
-	return l, (sigmoid(b) - sigmoid(-a)) * inverse, b*sigmoid(b) - a*sigmoid(-a) - width/math.Expm1(width)
+	return l, (below - above) * inverse, b*below - a*above - width*(1-part)/part
+}
+
+// tail is log(1+exp(x)) as most + log(rest), and 1/(1+exp(-x)).
+func tail(x float64) (most, rest, sigmoid float64) {
+	e := math.Exp(-math.Abs(x))
+	if x >= 0 {
+		return x, 1 + e, 1 / (1 + e)
+	}
+	return 0, 1 + e, e / (1 + e)
 }
 
 // gradient writes scale times the gradient of logProbability to d, which may be the numbers themselves.
 func (p *pixel[F]) gradient(scale float64, d []F) {
 	var weights, all running
 	var room [16]float64
-	joint := room[:0] // with the levels
+	var more [2 * 3 * 16]float64
+	joint, by := room[:0], more[:0] // logarithms with the levels; derivatives by the mean and the scale of each channel of each mixture
 	for k := range p.Mixtures {
 		logit := float64(p.x[k])
 		weights.add(logit)
-		joint = append(joint, logit+p.mixture(k))
-		all.add(joint[k])
+		sum := logit
+		for c := range p.Channels {
+			mean, logScale, free := p.logistic(k, c)
+			l, byMean, byScale := p.bin(c, mean, logScale)
+			if !free {
+				byScale = 0
+			}
+			sum += l
+			by = append(by, byMean, byScale)
+		}
+		joint = append(joint, sum)
+		all.add(sum)
 	}
 	prior, posterior := weights.log(), all.log()
 	for k := range p.Mixtures {
 		share := math.Exp(joint[k] - posterior)
 		d[k] = F(scale * (share - math.Exp(float64(p.x[k])-prior)))
-		p.mixtureGradient(k, scale*share, d)
+		p.mixtureGradient(k, scale*share, by[2*p.Channels*k:], d)
 	}
 }
 
 // mixtureGradient writes the gradient by the means, scales and coefficients of mixture k.
-func (p *pixel[F]) mixtureGradient(k int, scale float64, d []F) {
-	var byMean, byScale [3]float64
+func (p *pixel[F]) mixtureGradient(k int, scale float64, by []float64, d []F) {
 	for c := range p.Channels {
-		mean, logScale, free := p.logistic(k, c)
-		_, byMean[c], byScale[c] = p.bin(c, mean, logScale)
-		if !free {
-			byScale[c] = 0
-		}
-	}
-	for c := range p.Channels {
-		d[p.at(means)+k*p.Channels+c] = F(scale * byMean[c])
-		d[p.at(scales)+k*p.Channels+c] = F(scale * byScale[c])
+		d[p.at(means)+k*p.Channels+c] = F(scale * by[2*c])
+		d[p.at(scales)+k*p.Channels+c] = F(scale * by[2*c+1])
 	}
 	if p.Channels == 3 {
 		red, green, at := p.value(p.levels[0]), p.value(p.levels[1]), p.at(coefficients)+3*k
-		for i, by := range [3]float64{byMean[1] * red, byMean[2] * red, byMean[2] * green} {
+		for i, by := range [3]float64{by[2] * red, by[4] * red, by[4] * green} {
 			t := math.Tanh(float64(p.x[at+i]))
 			d[at+i] = F(scale * by * (1 - t*t))
 		}
 	}
 }
-
-// sigmoid is 1/(1+exp(-x)).
-func sigmoid(x float64) float64 {
-	if x >= 0 {
-		return 1 / (1 + math.Exp(-x))
-	}
-	e := math.Exp(x)
-	return e / (1 + e)
-}
-
-// softplus is log(1+exp(x)).
-func softplus(x float64) float64 { return math.Max(x, 0) + math.Log1p(math.Exp(-math.Abs(x))) }
