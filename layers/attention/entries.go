@@ -50,6 +50,7 @@ var entries = map[string]func() fields{
 	"pattern":        func() fields { return &patternEntry{} },
 	"longformer":     func() fields { return &longformerEntry{} },
 	"heads":          func() fields { return &headsEntry{} },
+	"image1d":        func() fields { return &image1DEntry{} },
 }
 
 // EntryTypes lists the types of entries, sorted.
