@@ -18,6 +18,7 @@ var variants = map[string]func(c *Case, p Precision) ([]Result, error){
 	"hier_block_pooled":        runHierarchy,
 	"etc_layer":                runETCLayer,
 	"image_dmol_loss":          runMixture,
+	"image_local_layer":        runImageLayer,
 	"etc_cpc_loss":             runContrast,
 	"etc_cpc_two_pass":         runTwoPasses,
 	"sparse_transformer_stack": runSparseStack,
