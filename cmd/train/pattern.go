@@ -33,6 +33,7 @@ SPEC is an expression of these (docs/patterns.md has a picture of each):
   big-bird(size,r,seed)  big-bird-window(size,r,seed)
   strided(stride)  fixed(stride,columns)  summary(stride,columns[,group])
   star  bp-tree(k)  cross-blocks(size)  row(h,w)  column(h,w)  image1d(query,memory)  image2d(h,w,qh,qw,mh,mw)
+  image2d-generated(h,w,qh,qw,mh,mw)
   a + b is the union, a & b the intersection, causal(a) drops later keys, heads(a; b; ...) gives one pattern for each head,
   beyond(a; random(r,seed)) is the union where the draw takes none of the keys of a.
 

@@ -44,6 +44,7 @@ var conformingEntries = map[string][]conformingEntry{
 		{json: `{"type":"longformer","window_left":2}`, idle: true}},
 	"big_bird": {{json: `{"type":"big_bird","block_size":2,"num_random_blocks":1}`}},
 	"image1d":  {{json: `{"type":"image1d","query_block":3,"memory":4}`}, {json: `{"type":"image1d","query_block":4,"memory":0}`}},
+	"image2d":  {{json: `{"type":"image2d","height":5,"width":7,"query_height":2,"query_width":3,"memory_height":1,"memory_width":2}`}},
 	"bp":       {{json: `{"type":"bp","k":2,"clip":2}`}},
 	"etc": {{json: `{"type":"etc","num_globals":2,"local_radius":2,"label_clip":1}`, refused: "external nodes read every token"},
 		{json: `{"type":"etc","num_globals":3,"local_radius":1,"hard_g2l":true,"hard_l2g":true,"share_qkv":false}`, refused: "cannot be causal"},
@@ -201,7 +202,10 @@ var entryCosts = map[string]struct {
 	"longformer":     {constant(`{"type":"longformer","window_left":64,"global_positions":[0,700]}`), 1, false},
 	"big_bird":       {constant(`{"type":"big_bird","block_size":64,"num_random_blocks":2}`), 1, false},
 	"image1d":        {constant(`{"type":"image1d","query_block":64,"memory":100}`), 1, false},
-	"bp":             {constant(`{"type":"bp","k":4,"clip":4}`), 1.1, false},
+	"image2d": {func(n int) string {
+		return fmt.Sprintf(`{"type":"image2d","height":%d,"width":64,"query_height":8,"query_width":8,"memory_height":2,"memory_width":8}`, n/64)
+	}, 1, false},
+	"bp": {constant(`{"type":"bp","k":4,"clip":4}`), 1.1, false},
 }
 
 // The products of a layer's attention grow with the length as the source of its entry says.

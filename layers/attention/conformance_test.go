@@ -62,11 +62,13 @@ var conformances = map[string]conformance{
 	"bp-tree":         {examples: []string{"bp-tree(1)", "bp-tree(3)"}, scaled: constant("bp-tree(4)"), claim: 1.1},
 	"image1d":         {examples: []string{"image1d(6,9)", "image1d(8,0)"}, scaled: constant("image1d(64,128)"), claim: 1},
 	"image2d":         {examples: []string{"image2d(5,9,2,3,2,4)"}, scaled: func(n int) string { return fmt.Sprintf("image2d(%d,64,8,8,8,8)", n/64) }, claim: 1},
-	"row":             {examples: []string{"row(6,7)"}, whole: "row(1,64)", scaled: root("row(%[1]d,%[1]d)"), lengths: squares, claim: 1.5},
-	"column":          {examples: []string{"column(6,7)"}, whole: "column(64,1)", scaled: root("column(%[1]d,%[1]d)"), lengths: squares, claim: 1.5},
-	"causal":          {examples: []string{"causal(full)", "causal(band(4,4) + global(0,-1))"}, scaled: constant("causal(full)"), lengths: short, claim: 2},
-	"beyond":          {examples: []string{"beyond(band(2,2); random(3,5))", "beyond(blocks(6); random-blocks(6,2,1))"}, scaled: constant("beyond(band(9,9); random(8,3))"), claim: 1},
-	"heads":           {examples: []string{"heads(blocks(7); dilated(2,2,5))"}, whole: "heads(full; band(63,63))", scaled: constant("heads(band(80,0); blocks(99))"), claim: 1},
+	"image2d-generated": {examples: []string{"image2d-generated(5,9,2,3,2,4)", "image2d-generated(7,5,3,2,1,0)", "image2d-generated(4,4,2,2,2,2)"},
+		scaled: func(n int) string { return fmt.Sprintf("image2d-generated(%d,64,8,8,8,8)", n/64) }, claim: 1},
+	"row":    {examples: []string{"row(6,7)"}, whole: "row(1,64)", scaled: root("row(%[1]d,%[1]d)"), lengths: squares, claim: 1.5},
+	"column": {examples: []string{"column(6,7)"}, whole: "column(64,1)", scaled: root("column(%[1]d,%[1]d)"), lengths: squares, claim: 1.5},
+	"causal": {examples: []string{"causal(full)", "causal(band(4,4) + global(0,-1))"}, scaled: constant("causal(full)"), lengths: short, claim: 2},
+	"beyond": {examples: []string{"beyond(band(2,2); random(3,5))", "beyond(blocks(6); random-blocks(6,2,1))"}, scaled: constant("beyond(band(9,9); random(8,3))"), claim: 1},
+	"heads":  {examples: []string{"heads(blocks(7); dilated(2,2,5))"}, whole: "heads(full; band(63,63))", scaled: constant("heads(band(80,0); blocks(99))"), claim: 1},
 }
 
 // each runs f for every example of every word, as it is and, where that exists, cut to earlier keys. The table must have every word.

@@ -29,6 +29,8 @@ type Layer struct {
 	Decoder bool
 
 	Positions int // longest sequence, for which draws are stored with the weights; 0: they are not
+
+	Height, Width int // of the images of a model that knows them, the width in positions; 0: it does not
 }
 
 // entries are the types there are.
@@ -51,6 +53,7 @@ var entries = map[string]func() fields{
 	"longformer":     func() fields { return &longformerEntry{} },
 	"heads":          func() fields { return &headsEntry{} },
 	"image1d":        func() fields { return &image1DEntry{} },
+	"image2d":        func() fields { return &image2DEntry{} },
 }
 
 // EntryTypes lists the types of entries, sorted.
@@ -350,7 +353,9 @@ func (e *headsEntry) pattern(at Layer) (Pattern, error) {
 	}
 	var parts []Pattern
 	for k, part := range e.Parts {
-		p, err := part.Attention.fields.pattern(Layer{at.Index, *part.Heads, at.Decoder, at.Positions})
+		own := at
+		own.Heads = *part.Heads
+		p, err := part.Attention.fields.pattern(own)
 		if err == nil {
 			err = CheckHeads(p, *part.Heads)
 		}

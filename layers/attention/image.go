@@ -195,6 +195,14 @@ func newImage2D(a []int) (Pattern, error) {
 	return Image2D{Height: a[0], Width: a[1], QueryHeight: a[2], QueryWidth: a[3], MemoryHeight: a[4], MemoryWidth: a[5]}, nil
 }
 
+func newImage2DGenerated(a []int) (Pattern, error) {
+	p, err := newImage2D(a)
+	if err != nil {
+		return nil, err
+	}
+	return Image2DGenerated{Image2D: p.(Image2D)}, nil
+}
+
 func newRow(a []int) (Pattern, error) {
 	return ImageRow{Height: a[0], Width: a[1]}, checkImage(a[0], a[1])
 }
