@@ -2,6 +2,12 @@ package layers
 
 // rowsExamples move whole rows.
 var rowsExamples = []example{
+	{"slices of images", []arg{tokens([]int{2, 12}, 1, 0, 2, 4, 3, 1, 0, 0, 2, 2, 1, 4, 0, 3, 3, 1, 2, 2, 4, 4, 0, 1, 3, 2), tokens([]int{4}, 1, 0, 1, 1), dense(36, 3)}, func(b *Builder, in Nodes) *Node {
+		return Linear(b, SlicePlanes(b, in[0], in[1], PlanesConfig{Height: 2, Width: 3, Slices: 2, Levels: 5}), LinearConfig{Weight: in[2], InOut: true, NoBias: true})
+	}},
+	{"a slice of each image", []arg{tokens([]int{2, 6}, 1, 0, 2, 4, 3, 1, 0, 3, 3, 1, 2, 2), tokens([]int{6}, 5, 4, 1, 0, 2, 3)}, func(b *Builder, in Nodes) *Node {
+		return Embedding(b, PickSlice(b, TakeIDs(b, in[0], in[1]), DrawSlices(b, 2, 3), 3), 5, 2, Normal(1))
+	}},
 	{"slice of tokens", []arg{dense(2, 5, 3)}, func(b *Builder, in Nodes) *Node { return Slice(b, in[0], 1, 1, 4) }},
 	{"slice of columns", []arg{dense(2, 3, 7)}, func(b *Builder, in Nodes) *Node { return Slice(b, in[0], 2, 2, 7) }},
 	{"concat of tokens", []arg{dense(2, 5, 3), dense(2, 2, 3), dense(2, 1, 3)}, func(b *Builder, in Nodes) *Node {

@@ -62,6 +62,8 @@ type Outputs struct {
 	Hidden []*Node
 	// More are further outputs by Hugging Face's name: pooler_output [B,C], encoder_last_hidden_state [B,T,C].
 	More map[string]*Node
+	// Slices, int32 [B], says of which slice of each image the logits [B,P,K] are, where a training step takes one of T/P; nil: they are of all.
+	Slices *Node
 	// Loss, [1], is a term that the model itself adds to the loss of the task; nil: none.
 	Loss *Node
 }

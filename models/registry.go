@@ -34,6 +34,7 @@ var families = []struct {
 	{"longt5", newLongT5},
 	{"star_transformer", newStarTransformer},
 	{"bp_transformer", newBPTransformer},
+	{"axial_transformer", newAxialTransformer},
 }
 
 // Types lists the model types that can be built.
@@ -87,7 +88,11 @@ const Default = `{"model_type": "decoder", "task": "causal_lm", "vocab_size": 25
 func NewParams(m Model, dtype tensor.Dtype, seed uint64) (*layers.Params, error) {
 	params := layers.NewParams(dtype)
 	b := layers.New(gorgonia.NewGraph(), params, layers.Options{Seed: seed})
-	in := Inputs{IDs: b.Input("input_ids", tensor.Int32, 1, 1), TargetIDs: b.Input("decoder_input_ids", tensor.Int32, 1, 1)}
+	length := 1 // of models of images of one size, all of their levels
+	if f, ok := m.(interface{ levels() int }); ok {
+		length = f.levels()
+	}
+	in := Inputs{IDs: b.Input("input_ids", tensor.Int32, 1, length), TargetIDs: b.Input("decoder_input_ids", tensor.Int32, 1, 1)}
 	if d := m.Dims().Vectors; d > 0 {
 		in.Vectors = b.Input("vectors", dtype, 1, 1, d)
 	}

@@ -84,7 +84,7 @@ func NewGraph(m models.Model, params *layers.Params, like *data.Batch, o GraphOp
 	if o.Train {
 		smoothing = o.LabelSmoothing
 	}
-	rows, err := g.loss(b, m.Task(), out.Logits, in.Lens, like, smoothing)
+	rows, err := g.loss(b, m.Task(), out, in.Lens, like, smoothing)
 	if err != nil {
 		return nil, err
 	}
@@ -171,14 +171,20 @@ func (g *Graph) inputs(b *layers.Builder, like *data.Batch) models.Inputs {
 	return in
 }
 
-// loss adds the loss of each row of a task.
-func (g *Graph) loss(b *layers.Builder, task string, logits, lens *layers.Node, like *data.Batch, smoothing float64) (*layers.Node, error) {
+// loss adds the loss of each row of a task. Where the logits are of one slice of each image, its rows stand for those of all slices.
+func (g *Graph) loss(b *layers.Builder, task string, out models.Outputs, lens *layers.Node, like *data.Batch, smoothing float64) (*layers.Node, error) {
+	logits := out.Logits
 	if logits == nil {
 		return nil, fmt.Errorf("train: the model has no head for %s: set model.task", task)
 	}
 	shape, err := g.goal.targetShape(task, logits)
 	if err != nil {
 		return nil, err
+	}
+	slices := 1
+	if out.Slices != nil {
+		slices = like.T / shape[1]
+		shape[1] *= slices
 	}
 	if n, _ := g.goal.count(like); n*max(1, g.goal.mixed) != shape.TotalSize() {
 		return nil, fmt.Errorf("train: the model gives logits of shape %v for %s, but the data have %d targets for %d examples", logits.Shape(), task, n, like.B)
@@ -191,7 +197,13 @@ func (g *Graph) loss(b *layers.Builder, task string, logits, lens *layers.Node, 
 		in.values = lb.Input("values", b.Dtype(), shape...)
 		g.bind(in.values, binding{floats: func(b *data.Batch) []float32 { return b.Values }})
 	}
+	if slices > 1 {
+		in.targets = layers.PickSlice(lb, in.targets, out.Slices, slices)
+	}
 	rows := g.goal.rows(lb, logits, in, smoothing)
+	if slices > 1 {
+		rows = layers.Scale(lb, rows, float64(slices))
+	}
 	if err := b.Err(); err != nil {
 		return nil, fmt.Errorf("train: %w", err)
 	}
