@@ -17,6 +17,9 @@ func CountedPositions(b *Builder, ids, lens *Node, pad int) *Node {
 // Plus is x + k of whole numbers.
 func Plus(b *Builder, x *Node, k int) *Node { return b.Op(plus{int32(k)}, x) }
 
+// PlusEach is x [B,T] + k [T] of whole numbers.
+func PlusEach(b *Builder, x, k *Node) *Node { return b.Op(plusEach{}, x, k) }
+
 // ShiftIDs moves ids int32 [B,T] by one place: start, then all but the last.
 func ShiftIDs(b *Builder, ids *Node, start int) *Node { return b.Op(shiftIDs{int32(start)}, ids) }
 
@@ -102,6 +105,34 @@ func (o plus) Run(out engine.Value, in []engine.Value) error {
 	x, y := engine.Ints(in[0]), engine.Ints(out)
 	for i, v := range x {
 		y[i] = v + o.k
+	}
+	return nil
+}
+
+// plusEach adds numbers to each row.
+type plusEach struct{}
+
+func (plusEach) Name() string                             { return "plus_each" }
+func (plusEach) Cheap()                                   {}
+func (plusEach) InPlace() int                             { return 0 }
+func (plusEach) DiffWRT() []bool                          { return []bool{false, false} }
+func (plusEach) Diff(in Nodes, _, _ *Node) (Nodes, error) { return make(Nodes, len(in)), nil }
+
+func (plusEach) Infer(in []engine.Type) (engine.Type, error) {
+	x, k := in[0].Shape, in[1].Shape
+	if len(x) != 2 || len(k) != 1 || x[1] != k[0] {
+		return engine.Type{}, fmt.Errorf("ids of shape %v and numbers of shape %v, want [B,T] and [T]", x, k)
+	}
+	if err := isInts("numbers", in[1]); err != nil {
+		return engine.Type{}, err
+	}
+	return in[0], isInts("ids", in[0])
+}
+
+func (plusEach) Run(out engine.Value, in []engine.Value) error {
+	x, k, y := engine.Ints(in[0]), engine.Ints(in[1]), engine.Ints(out)
+	for i, v := range x {
+		y[i] = v + k[i%len(k)]
 	}
 	return nil
 }

@@ -37,8 +37,13 @@ func (s *stack) embed(b *layers.Builder, in Inputs) *Node {
 		for axis := range s.shape {
 			x = s.addAxis(b, x, axis, in.First, t)
 		}
+	case "image":
+		x = s.addPlaces(b, x, in.First, t)
 	case "sinusoidal":
 		x = layers.SinusoidalPositions(b.Scope("positions"), x, in.First+t, false, layers.PositionConfig{First: in.First})
+	}
+	if s.image != nil {
+		x = s.addClass(b, x, in.More["class_labels"])
 	}
 	if s.embedNorm == "before" {
 		x = s.norm(b, s.names.embedNorm, x)
@@ -85,6 +90,9 @@ func (s *stack) tokens(b *layers.Builder, in Inputs) (x *Node, t int) {
 	if in.IDs == nil || in.IDs.Dims() != 2 {
 		return b.Failf("the model reads ids [B,T], and there are none: give data of tokens"), 0
 	}
+	if s.image != nil {
+		return s.levels(b, in)
+	}
 	if s.shifted && !in.Begun {
 		in.IDs = layers.ShiftIDs(b, in.IDs, s.Vocab-1)
 	}
@@ -99,9 +107,9 @@ func (s *stack) tokens(b *layers.Builder, in Inputs) (x *Node, t int) {
 	return x, t
 }
 
-// table is the token table [V,C].
+// table is the token table [V,C], of images that of all channels.
 func (s *stack) table(b *layers.Builder) *Node {
-	return b.Scope(s.names.tokens).Param("weight", s.ofTables(), s.Vocab, s.Hidden)
+	return b.Scope(s.names.tokens).Param("weight", s.ofTables(), s.tableRows(), s.Hidden)
 }
 
 // addTypes adds the vector of each token's type, of the first type where none are given.

@@ -29,6 +29,7 @@ var families = []struct {
 	{"gpt2", newGPT2},
 	{"gpt_neo", newGPTNeo},
 	{"imagegpt", newImageGPT},
+	{"image_transformer", newImageTransformer},
 	{"longformer", newLongformer},
 	{"led", newLED},
 	{"longt5", newLongT5},

@@ -60,6 +60,9 @@ func newDecoding[F kernels.Float](m Causal, params *layers.Params, limit int) (d
 		return nil, "", err
 	}
 	s := m.causal()
+	if s != nil && s.image != nil && s.image.each > 1 {
+		return nil, "", fmt.Errorf("the model reads the %d channels of a pixel at once, not level by level", s.image.each)
+	}
 	if why := s.uncached(); why != "" {
 		forward := func(b *layers.Builder, ids, lens *Node) *Node {
 			return m.Forward(b, Inputs{IDs: ids, Lens: lens, Begun: true}, 0).Logits

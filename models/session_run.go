@@ -150,6 +150,9 @@ func (r *run[F]) embed(ids []int32) {
 	c := r.Hidden
 	for k, id := range ids {
 		row := r.x[k*c:][:c]
+		if r.image != nil {
+			id += int32(r.image.offset(r.length))
+		}
 		copy(row, r.vocabulary[int(id)*c:])
 		if r.embedScale != 0 {
 			kernels.Scale(F(r.embedScale), row, row)

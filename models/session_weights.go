@@ -79,7 +79,7 @@ type reader[F kernels.Float] struct {
 // all reads the weights of the stack, and makes tables of positions for sequences up to a limit.
 func (w *reader[F]) all(limit int) weights[F] {
 	s := w.stack
-	all := weights[F]{vocabulary: w.get(s.names.tokens+".weight", s.Vocab, s.Hidden)}
+	all := weights[F]{vocabulary: w.get(s.names.tokens+".weight", s.tableRows(), s.Hidden)}
 	if s.types > 0 {
 		all.kinds = w.get(s.names.types+".weight", s.types, s.Hidden)
 	}
@@ -96,6 +96,8 @@ func (w *reader[F]) all(limit int) weights[F] {
 				}
 			}
 		}
+	case "image":
+		all.places = w.imagePlaces()
 	case "sinusoidal":
 		for _, x := range layers.SinusoidalTable(limit, s.Hidden, false) {
 			all.places = append(all.places, F(x))
@@ -121,6 +123,22 @@ func (w *reader[F]) all(limit int) weights[F] {
 	}
 	for l := range s.Layers {
 		all.layers = append(all.layers, w.layer(fmt.Sprint(s.names.layer, l, ".")))
+	}
+	return all
+}
+
+// imagePlaces is what stack.addPlaces adds, [P,C].
+func (w *reader[F]) imagePlaces() []F {
+	i, c, half := w.image, w.Hidden, w.Hidden/2
+	rows := w.get(w.names.positions+".rows.weight", i.height, half)
+	columns := w.get(w.names.positions+".columns.weight", i.width, half)
+	if w.err != nil {
+		return nil
+	}
+	all := make([]F, len(i.order)*c)
+	for t, place := range i.order {
+		copy(all[t*c:], rows[place/i.width*half:][:half])
+		copy(all[t*c+half:], columns[place%i.width*half:][:half])
 	}
 	return all
 }

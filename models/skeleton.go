@@ -74,7 +74,7 @@ func (c *SkeletonConfig) stack(p *problems, name string, decoder, reads bool) st
 	p.oneOf("initializer", c.Initializer, "normal", "xavier_uniform", "sparse_transformer")
 	p.want(c.InitializerRange > 0, "initializer_range", c.InitializerRange, "more than 0")
 	pool := c.pool(p)
-	mixers, external, err := mixersOf(c.Attention, c.NumHiddenLayers, c.NumAttentionHeads, c.MaxPositionEmbeddings, decoder)
+	mixers, external, err := mixersOf(c.Attention, c.NumHiddenLayers, attention.Layer{Heads: c.NumAttentionHeads, Positions: c.MaxPositionEmbeddings, Decoder: decoder})
 	p.add(err)
 	tree := len(mixers) > 0 && attention.IsTree(mixers[0].Pattern())
 	p.want(!tree || c.PositionEmbeddingType != "rotary", "position_embedding_type", c.PositionEmbeddingType,
@@ -149,8 +149,8 @@ func divided(of layers.Init, by float64) layers.Init {
 	}
 }
 
-// mixersOf is the attention of each layer, and how many external nodes stand before the tokens in all of them.
-func mixersOf(entries []attention.Entry, layers, heads, positions int, decoder bool) (all []attention.Mixer, external int, err error) {
+// mixersOf is the attention of each layer of a model, at being the first, and how many external nodes stand before the tokens in all of them.
+func mixersOf(entries []attention.Entry, layers int, at attention.Layer) (all []attention.Mixer, external int, err error) {
 	if len(entries) == 0 {
 		return nil, 0, &config.FieldError{Path: "attention", Value: entries, Want: "want at least one entry"}
 	}
@@ -158,7 +158,7 @@ func mixersOf(entries []attention.Entry, layers, heads, positions int, decoder b
 	front, tree := make([]int, len(entries)), make([]bool, len(entries))
 	for i, e := range entries {
 		path := fmt.Sprintf("attention[%d]", i)
-		m, err := e.Mixer(attention.Layer{Heads: heads, Decoder: decoder, Positions: positions})
+		m, err := e.Mixer(at)
 		if err == nil {
 			front[i], tree[i] = attention.Front(m.Pattern()), attention.IsTree(m.Pattern())
 		}
@@ -176,7 +176,8 @@ func mixersOf(entries []attention.Entry, layers, heads, positions int, decoder b
 	}
 	all = make([]attention.Mixer, min(max(layers, 0), maxLayers)) // of a wrong number a fault is noted already
 	for l := range all {
-		if all[l], err = entries[l%len(entries)].Mixer(attention.Layer{Index: l, Heads: heads, Decoder: decoder, Positions: positions}); err != nil {
+		at.Index = l
+		if all[l], err = entries[l%len(entries)].Mixer(at); err != nil {
 			return nil, 0, config.Prefix(fmt.Sprintf("attention[%d]", l%len(entries)), err)
 		}
 	}

@@ -41,18 +41,19 @@ type stack struct {
 	shifted bool        // ids are moved by one, the last id of the table stands in front: every id is predicted (image_density)
 
 	// Embeddings.
-	vectors    int     // width of what is read in place of ids, which is mapped to C; 0: ids
-	embedScale float64 // factor of the tokens' vectors; 0: 1
-	types      int     // kinds of tokens; 0: no such table
-	position   string  // learned, factorized, sinusoidal, rotary, relative, none
-	shape      []int   // factorized: sizes of the axes that a position is split into, a table for each
-	ropeBase   float64 // rotary
-	offset     int     // rows of the learned table before that of the first token
-	padding    int     // 1 + the id of padding, whose row gets no gradient from the embedding; 0: none
-	counted    bool    // positions count the ids that are not padding, as RoBERTa's
-	embedNorm  string  // norm of the embeddings, "before" or "after" dropout; "": none
-	external   int     // vectors of the model itself that stand before the tokens, see prepend
-	tree       bool    // spans stand behind the tokens, see prepend
+	vectors    int      // width of what is read in place of ids, which is mapped to C; 0: ids
+	embedScale float64  // factor of the tokens' vectors; 0: 1
+	types      int      // kinds of tokens; 0: no such table
+	image      *imageOf // what is read are images of one size; nil: ids, or vectors
+	position   string   // learned, factorized, sinusoidal, rotary, relative, none
+	shape      []int    // factorized: sizes of the axes that a position is split into, a table for each
+	ropeBase   float64  // rotary
+	offset     int      // rows of the learned table before that of the first token
+	padding    int      // 1 + the id of padding, whose row gets no gradient from the embedding; 0: none
+	counted    bool     // positions count the ids that are not padding, as RoBERTa's
+	embedNorm  string   // norm of the embeddings, "before" or "after" dropout; "": none
+	external   int      // vectors of the model itself that stand before the tokens, see prepend
+	tree       bool     // spans stand behind the tokens, see prepend
 
 	// relative are the labels of pairs whose biases, a table of the first layer, are added to the scores of all layers (T5).
 	relative attention.Labels

@@ -83,6 +83,15 @@ func (g Image2DGenerated) NNZ(_, n int) int64 { return countRows(g, 0, n) }
 // causalNNZ is NNZ: nothing later is read.
 func (g Image2DGenerated) causalNNZ(n int) int64 { return g.NNZ(0, n) }
 
+// Generated is the pattern itself, cut to earlier positions or not, if it is an Image2DGenerated.
+func Generated(p Pattern) (Image2DGenerated, bool) {
+	if c, ok := p.(causal); ok {
+		p = c.of
+	}
+	g, ok := p.(Image2DGenerated)
+	return g, ok
+}
+
 // image2DEntry is the two-dimensional local attention of the Image Transformer, on positions in the order in which they are generated. It reads
 // what is generated before, in an encoder, too.
 type image2DEntry struct {

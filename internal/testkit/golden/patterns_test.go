@@ -19,6 +19,7 @@ var variants = map[string]func(c *Case, p Precision) ([]Result, error){
 	"etc_layer":                runETCLayer,
 	"image_dmol_loss":          runMixture,
 	"image_local_layer":        runImageLayer,
+	"image_categorical_model":  runImageModel,
 	"etc_cpc_loss":             runContrast,
 	"etc_cpc_two_pass":         runTwoPasses,
 	"sparse_transformer_stack": runSparseStack,

@@ -1,0 +1,111 @@
+package models
+
+import (
+	"fmt"
+
+	"gorgonia.org/tensor"
+
+	"github.com/euryale-ml/euryale/layers"
+)
+
+// imageOf are images of one size that a stack reads level by level, or, where a mixture tells them, pixel by pixel.
+type imageOf struct {
+	height, width int // the latter in positions of the stack
+	channels      int
+	levels        int
+	classes       int
+	each          int                  // levels of a position: 1, or the channels
+	mixture       layers.MixtureConfig // where each is the levels of a pixel
+	mixed         bool
+	order         []int // the place of each position in the order of rows
+	classNames    string
+}
+
+// tableRows is the number of rows of the token table.
+func (s *stack) tableRows() int {
+	switch {
+	case s.image == nil:
+		return s.Vocab
+	case s.image.mixed: // a table for each channel, its last row for what stands before the first pixel
+		return s.image.channels * (s.image.levels + 1)
+	}
+	return s.image.channels*s.image.levels + 1 // a table for each channel, then the start
+}
+
+// offset is what is added to the level that is read as number t, so that it is the row of its channel in the table. Number 0 is the start
+// level, which is behind the others; where there is no mixture number t is the level of position t-1.
+func (i *imageOf) offset(t int) int {
+	switch {
+	case i.mixed:
+		return t % i.channels * (i.levels + 1)
+	case t == 0:
+		return i.channels*i.levels - i.levels
+	}
+	return i.order[t-1] % i.channels * i.levels
+}
+
+// levels are the vectors [B,T,C] of the levels that each position reads, and T.
+func (s *stack) levels(b *layers.Builder, in Inputs) (*Node, int) {
+	i, ids := s.image, in.IDs
+	n := ids.Shape()[1]
+	if n%i.each != 0 || in.First+n/i.each > s.Positions {
+		return b.Fail(&LengthError{Length: in.First*i.each + n, Max: s.Positions * i.each}), 0
+	}
+	for range i.each {
+		if !in.Begun {
+			ids = layers.ShiftIDs(b, ids, s.Vocab-1)
+		}
+	}
+	offsets := make([]int32, n)
+	for t := range offsets {
+		offsets[t] = int32(i.offset(in.First*i.each + t))
+	}
+	name := fmt.Sprint("images.offsets.", in.First, ".", n)
+	ids = layers.PlusEach(b, ids, b.Const(name, tensor.New(tensor.WithShape(n), tensor.WithBacking(offsets))))
+	x := layers.Lookup(b.Scope(s.names.tokens), s.table(b), ids)
+	if i.each == 1 || b.Err() != nil {
+		return x, n
+	}
+	c := s.Hidden
+	x = layers.Reshape(b, x, ids.Shape()[0], n/i.each, i.each*c)
+	sum := layers.Slice(b, x, 2, 0, c)
+	for k := 1; k < i.each; k++ {
+		sum = layers.Add(b, sum, layers.Slice(b, x, 2, k*c, (k+1)*c))
+	}
+	return sum, n / i.each
+}
+
+// addPlaces adds the vector of the place that each of t positions is about: of its row, and beside it of its column and channel.
+func (s *stack) addPlaces(b *layers.Builder, x *Node, first, t int) *Node {
+	if b.Err() != nil {
+		return nil
+	}
+	half := func(name string, size int, of func(place int) int) *Node {
+		at := make([]int32, t)
+		for k := range at {
+			at[k] = int32(of(s.image.order[first+k]))
+		}
+		hb := b.Scope(s.names.positions + "." + name)
+		ids := b.Const(fmt.Sprint("images.", name, ".", first, ".", t), tensor.New(tensor.WithShape(t), tensor.WithBacking(at)))
+		return layers.Lookup(hb, hb.Param("weight", s.ofTables(), size, s.Hidden/2), ids)
+	}
+	w := s.image.width
+	rows := half("rows", s.image.height, func(place int) int { return place / w })
+	columns := half("columns", w, func(place int) int { return place % w })
+	return layers.AddPositions(b.Scope(s.names.positions), x, layers.Concat(b, 1, rows, columns), layers.PositionConfig{})
+}
+
+// addClass adds the vector of each example's class, int32 [B], to all its positions; a negative class has none.
+func (s *stack) addClass(b *layers.Builder, x, labels *Node) *Node {
+	if s.image.classes == 0 || b.Err() != nil {
+		return x
+	}
+	batch, t := x.Shape()[0], x.Shape()[1]
+	table := b.Scope(s.image.classNames).Param("weight", s.ofTables(), s.image.classes, s.Hidden)
+	if labels == nil {
+		return x
+	}
+	own := layers.Gather(b, layers.Reshape(b, table, 1, s.image.classes, s.Hidden), layers.Reshape(b, labels, 1, batch))
+	same := b.Const(fmt.Sprint("images.class.", t), tensor.New(tensor.WithShape(t), tensor.WithBacking(make([]int32, t))))
+	return layers.Add(b, x, layers.Gather(b, layers.Reshape(b, own, batch, 1, s.Hidden), same))
+}
