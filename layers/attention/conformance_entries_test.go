@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"testing"
 
@@ -42,10 +43,12 @@ var conformingEntries = map[string][]conformingEntry{
 	"heads": {{json: `{"type":"heads","parts":[{"heads":1,"attention":{"type":"full"}},{"heads":1,"attention":{"type":"blocks","block_size":3}}]}`}},
 	"longformer": {{json: `{"type":"longformer","window_left":2,"global_positions":[0,4]}`, refused: "tell of the future"},
 		{json: `{"type":"longformer","window_left":2}`, idle: true}},
-	"big_bird": {{json: `{"type":"big_bird","block_size":2,"num_random_blocks":1}`}},
-	"image1d":  {{json: `{"type":"image1d","query_block":3,"memory":4}`}, {json: `{"type":"image1d","query_block":4,"memory":0}`}},
-	"image2d":  {{json: `{"type":"image2d","height":5,"width":7,"query_height":2,"query_width":3,"memory_height":1,"memory_width":2}`}},
-	"bp":       {{json: `{"type":"bp","k":2,"clip":2}`}},
+	"big_bird":     {{json: `{"type":"big_bird","block_size":2,"num_random_blocks":1}`}},
+	"image1d":      {{json: `{"type":"image1d","query_block":3,"memory":4}`}, {json: `{"type":"image1d","query_block":4,"memory":0}`}},
+	"image2d":      {{json: `{"type":"image2d","height":5,"width":7,"query_height":2,"query_width":3,"memory_height":1,"memory_width":2}`}},
+	"axial_row":    {{json: `{"type":"axial_row","height":4,"width":3}`}},
+	"axial_column": {{json: `{"type":"axial_column","height":4,"width":3}`}},
+	"bp":           {{json: `{"type":"bp","k":2,"clip":2}`}},
 	"etc": {{json: `{"type":"etc","num_globals":2,"local_radius":2,"label_clip":1}`, refused: "external nodes read every token"},
 		{json: `{"type":"etc","num_globals":3,"local_radius":1,"hard_g2l":true,"hard_l2g":true,"share_qkv":false}`, refused: "cannot be causal"},
 		{json: `{"type":"etc","num_globals":1,"local_radius":1,"share_qkv":false,"share_kv":true}`, refused: "cannot be causal"}},
@@ -179,6 +182,14 @@ func TestConformanceOfEntriesCausality(t *testing.T) {
 	})
 }
 
+// square is an entry of square images.
+func square(name string) func(n int) string {
+	return func(n int) string {
+		side := int(math.Sqrt(float64(n)))
+		return fmt.Sprintf(`{"type":%q,"height":%d,"width":%d}`, name, side, side)
+	}
+}
+
 // entryCosts are an entry of each type for the cost in n tokens, and the exponent that its source claims.
 var entryCosts = map[string]struct {
 	scaled  func(n int) string
@@ -205,7 +216,9 @@ var entryCosts = map[string]struct {
 	"image2d": {func(n int) string {
 		return fmt.Sprintf(`{"type":"image2d","height":%d,"width":64,"query_height":8,"query_width":8,"memory_height":2,"memory_width":8}`, n/64)
 	}, 1, false},
-	"bp": {constant(`{"type":"bp","k":4,"clip":4}`), 1.1, false},
+	"axial_row":    {square("axial_row"), 1.5, true},
+	"axial_column": {square("axial_column"), 1.5, true},
+	"bp":           {constant(`{"type":"bp","k":4,"clip":4}`), 1.1, false},
 }
 
 // The products of a layer's attention grow with the length as the source of its entry says.

@@ -54,6 +54,8 @@ var entries = map[string]func() fields{
 	"heads":          func() fields { return &headsEntry{} },
 	"image1d":        func() fields { return &image1DEntry{} },
 	"image2d":        func() fields { return &image2DEntry{} },
+	"axial_row":      func() fields { return &axialEntry{} },
+	"axial_column":   func() fields { return &axialEntry{} },
 }
 
 // EntryTypes lists the types of entries, sorted.
