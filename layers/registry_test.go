@@ -106,6 +106,9 @@ var registry = append([]example{
 	{"shifted ids", []arg{tokens([]int{2, 3}, 4, 0, 11, 4, 4, 1)}, func(b *Builder, in Nodes) *Node {
 		return Embedding(b, ShiftIDs(b, in[0], 12), 13, 5, Normal(1))
 	}},
+	{"ids of channels", []arg{tokens([]int{2, 3}, 4, 0, 3, 4, 4, 1), tokens([]int{3}, 8, 0, 4)}, func(b *Builder, in Nodes) *Node {
+		return Embedding(b, PlusEach(b, in[0], in[1]), 13, 5, Normal(1))
+	}},
 	{"rope", []arg{dense(2, 5, 12)}, func(b *Builder, in Nodes) *Node {
 		return Rope(b, in[0], RopeConfig{Heads: 3, HeadSize: 4})
 	}},

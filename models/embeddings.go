@@ -91,7 +91,7 @@ func (s *stack) tokens(b *layers.Builder, in Inputs) (x *Node, t int) {
 		return b.Failf("the model reads ids [B,T], and there are none: give data of tokens"), 0
 	}
 	if s.image != nil {
-		return s.levels(b, in)
+		return s.readLevels(b, in)
 	}
 	if s.shifted && !in.Begun {
 		in.IDs = layers.ShiftIDs(b, in.IDs, s.Vocab-1)

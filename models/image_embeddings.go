@@ -44,8 +44,8 @@ func (i *imageOf) offset(t int) int {
 	return i.order[t-1] % i.channels * i.levels
 }
 
-// levels are the vectors [B,T,C] of the levels that each position reads, and T.
-func (s *stack) levels(b *layers.Builder, in Inputs) (*Node, int) {
+// readLevels are the vectors [B,T,C] of the levels that each position reads, and T.
+func (s *stack) readLevels(b *layers.Builder, in Inputs) (*Node, int) {
 	i, ids := s.image, in.IDs
 	n := ids.Shape()[1]
 	if n%i.each != 0 || in.First+n/i.each > s.Positions {

@@ -184,6 +184,9 @@ func (m *ImageTransformer) Dims() Dims {
 	return d
 }
 
+// levels is how many levels an image has.
+func (m *ImageTransformer) levels() int { return m.Dims().Positions }
+
 // Mixture is the form of the logits with num_mixtures.
 func (m *ImageTransformer) Mixture() (layers.MixtureConfig, bool) {
 	return m.image.mixture, m.image.mixed
