@@ -31,11 +31,14 @@ func smallImages(t *testing.T, attention, more string) *ImageTransformer {
 // imageLogits runs a model on one image of a class in double precision.
 func imageLogits(t *testing.T, m Model, params *layers.Params, ids []int32, class int32) []float64 {
 	t.Helper()
-	y, _ := outputsAt(t, m, params, 1, len(ids), func(b *layers.Builder, in *Inputs) {
-		in.IDs = intsOf(b, "ids", ids, 1, len(ids))
-		in.More = map[string]*Node{"class_labels": intsOf(b, "class_labels", []int32{class}, 1)}
-	})
-	return y
+	b := layers.New(gorgonia.NewGraph(), params, layers.Options{})
+	in := Inputs{IDs: intsOf(b, "ids", ids, 1, len(ids)), More: map[string]*Node{"class_labels": intsOf(b, "class_labels", []int32{class}, 1)}}
+	out := m.Forward(b, in, 0)
+	require.NoError(t, b.Err())
+	p, err := engine.Compile(b.Graph(), layers.Nodes{out.Logits}, engine.Options{})
+	require.NoError(t, err)
+	require.NoError(t, p.Run())
+	return slices.Clone(engine.Floats[float64](p.Value(out.Logits)))
 }
 
 // TestImageTransformer: over every level of a small image, what depends on it is what the attention of both layers lets reach it in the order of
