@@ -15,8 +15,9 @@ const (
 	byLists              // pair by pair: trees, random tokens, learned edges
 )
 
-// maxListed bounds the pairs of a head that are computed by lists: the backward pass keeps two numbers for each.
-const maxListed = 1 << 22
+// maxListed bounds the pairs of a head that are computed by lists: the backward pass keeps two numbers for each, of one head at least,
+// which is 512 MiB in single precision.
+const maxListed = 1 << 26
 
 // costs are what the layouts of all heads cost by tiles and by lists.
 type costs struct {
