@@ -17,7 +17,8 @@ type imageOf struct {
 	each          int                  // levels of a position: 1, or the channels
 	mixture       layers.MixtureConfig // where each is the levels of a pixel
 	mixed         bool
-	order         []int // the place of each position in the order of rows
+	order         []int  // the place of each position in the order of rows
+	blocks        [2]int // height and width in positions of the blocks in whose order it is; 0: that of the rows
 	classNames    string
 }
 
@@ -48,7 +49,10 @@ func (i *imageOf) offset(t int) int {
 func (s *stack) readLevels(b *layers.Builder, in Inputs) (*Node, int) {
 	i, ids := s.image, in.IDs
 	n := ids.Shape()[1]
-	if n%i.each != 0 || in.First+n/i.each > s.Positions {
+	switch {
+	case n%i.each != 0:
+		return b.Failf("%d levels, a pixel has %d: give whole pixels", n, i.each), 0
+	case in.First+n/i.each > s.Positions:
 		return b.Fail(&LengthError{Length: in.First*i.each + n, Max: s.Positions * i.each}), 0
 	}
 	for range i.each {

@@ -2,6 +2,7 @@ package models
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/euryale-ml/euryale/internal/config"
 	"github.com/euryale-ml/euryale/internal/kernels"
@@ -27,13 +28,14 @@ type ImageTransformerConfig struct {
 	LayerNormEps      float64           `json:"layer_norm_eps"`
 	HiddenDropoutProb float64           `json:"hidden_dropout_prob"` // on the embeddings and on what each part adds to the stream
 	InitializerRange  float64           `json:"initializer_range"`   // standard deviation of the initial embeddings
+	Norm              string            `json:"norm"`                // post: after each residual sum; pre: before each part of a layer, and after the last
 	Attention         []attention.Entry `json:"attention"`           // an entry a layer, of any system that may be causal; a shorter list repeats
 }
 
 // ImageTransformer is the model:
 //
 //	x = level before (of its channel's table; start for the first) + [row of the place | column and channel of the place] + class
-//	for each layer: x = norm(x + out(attention(x)));  x = norm(x + down(relu(up(x))))
+//	for each layer: x = norm(x + out(attention(x)));  x = norm(x + down(relu(up(x))))      (norm: pre has x + out(attention(norm(x))))
 //	logits = x · head + bias
 //
 // Levels come in the order in which they are generated (Order): by rows, or where the attention is image2d by its blocks. Widths of image2d count
@@ -49,12 +51,13 @@ type ImageTransformer struct {
 }
 
 var (
-	_ Causal  = (*ImageTransformer)(nil)
-	_ Mixture = (*ImageTransformer)(nil)
+	_ Causal   = (*ImageTransformer)(nil)
+	_ Mixture  = (*ImageTransformer)(nil)
+	_ OfImages = (*ImageTransformer)(nil)
 )
 
 func newImageTransformer(raw []byte) (Model, error) {
-	c := ImageTransformerConfig{Task: "image_density", Channels: 1, LayerNormEps: 1e-6, InitializerRange: 0.02}
+	c := ImageTransformerConfig{Task: "image_density", Channels: 1, LayerNormEps: 1e-6, InitializerRange: 0.02, Norm: "post"}
 	err := config.Decode(raw, &c)
 	if config.IsSyntax(err) {
 		return nil, err
@@ -84,7 +87,7 @@ func NewImageTransformer(c ImageTransformerConfig) (*ImageTransformer, error) {
 		err = &config.FieldError{Path: "attention[0]", Value: c.Attention[0], Want: "want attention without nodes of its own"}
 	}
 	if err == nil {
-		image.order, err = orderOf(mixers, len(image.order))
+		image.order, image.blocks, err = orderOf(mixers, len(image.order))
 	}
 	if err != nil {
 		return nil, err
@@ -93,7 +96,7 @@ func NewImageTransformer(c ImageTransformerConfig) (*ImageTransformer, error) {
 	if image.mixed {
 		classes = image.mixture.Numbers()
 	}
-	return &ImageTransformer{c, stack{
+	m := &ImageTransformer{c, stack{
 		Dims: Dims{Vocab: c.VocabSize + 1, Hidden: c.HiddenSize, Inner: c.IntermediateSize, Layers: c.NumHiddenLayers, Heads: c.NumAttentionHeads, Positions: len(image.order)},
 		names: names{tokens: "image_transformer.embeddings.levels", positions: "image_transformer.embeddings", layer: "image_transformer.layers.",
 			norm1: "attention.norm", attn: "attention", q: "attention.query", k: "attention.key", v: "attention.value", out: "attention.out",
@@ -101,7 +104,12 @@ func NewImageTransformer(c ImageTransformerConfig) (*ImageTransformer, error) {
 		act: kernels.ReLU, eps: c.LayerNormEps, post: true, noQKV: !c.AttentionBias, noOut: !c.AttentionBias, untied: true, biased: true,
 		init: layers.XavierUniform(), tables: layers.Normal(c.InitializerRange), position: "image", image: image, classes: classes, shifted: true,
 		embedDropout: c.HiddenDropoutProb, residDropout: c.HiddenDropoutProb, mixers: mixers,
-	}}, nil
+	}}
+	if c.Norm == "pre" {
+		m.post, m.names.final = false, "image_transformer.norm"
+		m.last = divided(layers.XavierUniform(), math.Sqrt(2*float64(c.NumHiddenLayers)))
+	}
+	return m, nil
 }
 
 // check lists the faults of the configuration but those of the attention, and says what images the model has.
@@ -128,6 +136,7 @@ func (c ImageTransformerConfig) check() (*imageOf, error) {
 	p.want(c.LayerNormEps > 0, "layer_norm_eps", c.LayerNormEps, "more than 0")
 	p.dropout("hidden_dropout_prob", c.HiddenDropoutProb)
 	p.want(c.InitializerRange > 0, "initializer_range", c.InitializerRange, "more than 0")
+	p.oneOf("norm", c.Norm, "post", "pre")
 	if err := p.err(); err != nil {
 		return nil, err
 	}
@@ -144,8 +153,9 @@ func (c ImageTransformerConfig) check() (*imageOf, error) {
 // maxPlaces bounds the pixels of an image.
 const maxPlaces = 1 << 24
 
-// orderOf are the places of n positions in the order in which they are generated: that of the blocks of image2d, else of the rows.
-func orderOf(mixers []attention.Mixer, n int) ([]int, error) {
+// orderOf are the places of n positions in the order in which they are generated: that of the blocks of image2d, whose sizes it tells, else of
+// the rows.
+func orderOf(mixers []attention.Mixer, n int) (order []int, sizes [2]int, err error) {
 	var blocks *attention.Image2DGenerated
 	for l, m := range mixers {
 		g, ok := attention.Generated(m.Pattern())
@@ -153,21 +163,25 @@ func orderOf(mixers []attention.Mixer, n int) ([]int, error) {
 			continue
 		}
 		if blocks != nil && (g.QueryHeight != blocks.QueryHeight || g.QueryWidth != blocks.QueryWidth) {
-			return nil, &config.FieldError{Path: fmt.Sprintf("attention[%d]", l), Value: g.String(), Want: fmt.Sprintf(
+			return nil, sizes, &config.FieldError{Path: fmt.Sprintf("attention[%d]", l), Value: g.String(), Want: fmt.Sprintf(
 				"want blocks of %d x %d, as a layer before has: the image is generated in their order", blocks.QueryHeight, blocks.QueryWidth)}
 		}
 		blocks = &g
 	}
-	order := make([]int, n)
+	order = make([]int, n)
 	for t := range order {
-		if order[t] = t; blocks != nil {
-			order[t] = blocks.Place(t)
-		}
+		order[t] = t
 	}
-	if blocks != nil && blocks.Height*blocks.Width != n {
-		return nil, &config.FieldError{Path: "attention[0]", Value: blocks.String(), Want: "want the height and width of the model's images, or none"}
+	if blocks == nil {
+		return order, sizes, nil
 	}
-	return order, nil
+	if blocks.Height*blocks.Width != n {
+		return nil, sizes, &config.FieldError{Path: "attention", Value: blocks.String(), Want: "want the height and width of the model's images, or none"}
+	}
+	for t := range order {
+		order[t] = blocks.Place(t)
+	}
+	return order, [2]int{blocks.QueryHeight, blocks.QueryWidth}, nil
 }
 
 // Type is "image_transformer".
@@ -190,6 +204,19 @@ func (m *ImageTransformer) levels() int { return m.Dims().Positions }
 // Mixture is the form of the logits with num_mixtures.
 func (m *ImageTransformer) Mixture() (layers.MixtureConfig, bool) {
 	return m.image.mixture, m.image.mixed
+}
+
+// Images are those of the model. Where the width of a block is no whole number of pixels no data have the order.
+func (m *ImageTransformer) Images() Images {
+	of := Images{Height: m.cfg.Height, Width: m.cfg.Width, Channels: m.cfg.Channels, Order: "raster", Classes: m.cfg.NumClasses}
+	h, w, pixel := m.image.blocks[0], m.image.blocks[1], m.cfg.Channels/m.image.each
+	switch {
+	case h > 0 && w%pixel == 0:
+		of.Order = fmt.Sprintf("blocks(%d,%d)", h, w/pixel)
+	case h > 0:
+		of.Order = fmt.Sprintf("blocks of %d x %d channels, which data do not have: make query_width a multiple of %d", h, w, pixel)
+	}
+	return of
 }
 
 // Order are the places of the levels in the order in which they are generated, counted row by row and by channels within a pixel.

@@ -49,7 +49,7 @@ func TestImageTransformer(t *testing.T) {
 		reach           bool // all earlier levels are read, in two layers
 	}{
 		{image1D, ``, false}, {image2D, ``, false}, {image1D, `,"channels":3`, false}, {image2D, `,"channels":3`, false},
-		{`{"type":"full"}`, `,"num_classes":2,"attention_bias":true`, true}, {image1D, `,"num_mixtures":2`, false},
+		{`{"type":"full"}`, `,"num_classes":2,"attention_bias":true`, true}, {image1D, `,"num_mixtures":2`, false}, {image2D, `,"norm":"pre"`, false},
 		{image1D, `,"num_mixtures":2,"channels":3`, false}, {image2D, `,"num_mixtures":2`, false},
 	} {
 		t.Run(c.attention+c.more, func(t *testing.T) {
@@ -71,21 +71,20 @@ func TestImageTransformer(t *testing.T) {
 					require.True(t, !c.reach || same == (p <= at/each))
 				}
 			}
-			if each > 1 {
-				_, _, err := newDecoding[float64](m, params, 0)
-				require.ErrorContains(t, err, "3 channels of a pixel at once")
-				return
-			}
 			d, why, err := newDecoding[float64](m, params, 0)
 			require.NoError(t, err)
 			require.Empty(t, why)
 			start, ok := StartLevel(m)
 			require.True(t, ok)
-			for p, id := range append([]int32{start}, ids[:n-1]...) {
-				y, err := d.step([]int32{id})
+			read := append(slices.Repeat([]int32{start}, each), ids...)
+			for p := range n / each {
+				y, err := d.step(read[p*each:][:each])
 				require.NoError(t, err)
 				require.InDeltaSlice(t, got[p*k:][:k], y, 1e-10, "position %d", p)
 			}
+			_, err = d.step(read[:each])
+			var long *LengthError
+			require.ErrorAs(t, err, &long)
 		})
 	}
 }
@@ -140,6 +139,23 @@ func TestImageTransformerClasses(t *testing.T) {
 		return slices.Clone(engine.Floats[float32](p.Value(out.Logits)))
 	}
 	none, some := run(), run(-1, 0, 2)
+	s, err := NewSession(m, params, 0)
+	require.NoError(t, err)
+	s.Select([]int{0, 0, 0})
+	require.ErrorContains(t, s.SetClasses([]int{0, 1}), "2 classes for 3 candidates")
+	require.ErrorContains(t, s.SetClasses([]int{0, 1, 3}), "class 3, the model has 0 to 2")
+	require.NoError(t, s.SetClasses([]int{-1, 0, 2}))
+	s.Select([]int{2, 0})
+	for p := range 15 {
+		id := int32(7)
+		if p > 0 {
+			id = ids[p-1]
+		}
+		y, err := s.Step(id, id)
+		require.NoError(t, err)
+		require.InDeltaSlice(t, some[(2*15+p)*7:][:7], y[:7], 1e-5)
+		require.InDeltaSlice(t, some[p*7:][:7], y[7:], 1e-5)
+	}
 	require.InDeltaSlice(t, none[:15*7], some[:15*7], 1e-6)
 	for p := range 15 {
 		row := func(e int) []float32 { return some[(e*15+p)*7:][:7] }
@@ -157,6 +173,9 @@ func TestImageTransformerConfig(t *testing.T) {
 	require.Equal(t, m.cfg, again.(*ImageTransformer).cfg)
 	require.Equal(t, 45, m.Dims().Positions)
 	require.Equal(t, []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}, m.Order()[:12])
+	require.Equal(t, Images{Height: 5, Width: 3, Channels: 3, Order: "blocks(2,3)"}, m.Images())
+	require.Equal(t, Images{Height: 5, Width: 3, Channels: 3, Order: "blocks(2,1)"}, smallImages(t, image2D, `,"channels":3`).Images())
+	require.Equal(t, Images{Height: 5, Width: 3, Channels: 1, Order: "raster", Classes: 2}, smallImages(t, image1D, `,"num_classes":2`).Images())
 	mixture, ok := m.Mixture()
 	require.True(t, ok)
 	require.Equal(t, layers.MixtureConfig{Mixtures: 2, Channels: 3, Levels: 7}, mixture)
@@ -164,8 +183,8 @@ func TestImageTransformerConfig(t *testing.T) {
 	require.Equal(t, []int{0, 1, 2, 9, 10, 11, 3, 4, 5, 12, 13, 14, 6, 7, 8, 15, 16, 17, 18}, smallImages(t, image2D, `,"channels":3`).Order()[:19])
 
 	_, err = New([]byte(`{"model_type":"image_transformer","task":"causal_lm","height":0,"width":3,"channels":2,"vocab_size":1,"num_classes":-1,"num_mixtures":-1,
-		"hidden_size":5,"num_hidden_layers":0,"num_attention_heads":2,"layer_norm_eps":0,"hidden_dropout_prob":1,"initializer_range":0,"attention":[{"type":"full"}]}`))
-	require.Len(t, config.Faults(err), 12)
+		"hidden_size":5,"num_hidden_layers":0,"num_attention_heads":2,"layer_norm_eps":0,"hidden_dropout_prob":1,"initializer_range":0,"norm":"both","attention":[{"type":"full"}]}`))
+	require.Len(t, config.Faults(err), 13)
 	for attention, want := range map[string]string{
 		image2D + `,{"type":"image2d","query_height":2,"query_width":2,"memory_height":1,"memory_width":2}`:           "attention[1]",
 		`{"type":"image2d","height":5,"width":4,"query_height":2,"query_width":2,"memory_height":1,"memory_width":2}`: "the model's images",

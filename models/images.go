@@ -13,6 +13,21 @@ type Mixture interface {
 	Mixture() (layers.MixtureConfig, bool)
 }
 
+// Images says of what images a model is.
+type Images struct {
+	Height, Width, Channels int
+	Order                   string // raster, or blocks(HEIGHT,WIDTH) in pixels, as data.order has it
+	Classes                 int    // of Inputs.More["class_labels"]; 0: none
+}
+
+// OfImages is a model for images of one size that are generated in one order.
+type OfImages interface {
+	Model
+	Images() Images
+	// Order are the places of the levels in the order in which they are generated, counted row by row and by channels within a pixel.
+	Order() []int
+}
+
 // ofLevels makes a stack over V levels one for image_density: its table gets a row for the start, which is not predicted.
 func (s *stack) ofLevels() {
 	s.classes, s.shifted = s.Vocab, true

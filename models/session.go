@@ -60,10 +60,15 @@ func newDecoding[F kernels.Float](m Causal, params *layers.Params, limit int) (d
 		return nil, "", err
 	}
 	s := m.causal()
-	if s != nil && s.image != nil && s.image.each > 1 {
-		return nil, "", fmt.Errorf("the model reads the %d channels of a pixel at once, not level by level", s.image.each)
+	why, each := s.uncached(), 1
+	if s != nil && s.image != nil {
+		each = s.image.each
 	}
-	if why := s.uncached(); why != "" {
+	limit = (limit + each - 1) / each
+	if why != "" && each > 1 {
+		return nil, "", fmt.Errorf("images cannot be written, as pixels are read at once and %s: use a pattern as attention", why)
+	}
+	if why != "" {
 		forward := func(b *layers.Builder, ids, lens *Node) *Node {
 			return m.Forward(b, Inputs{IDs: ids, Lens: lens, Begun: true}, 0).Logits
 		}
@@ -83,13 +88,25 @@ func limitOf(limit, positions int) (int, error) {
 	return limit, nil
 }
 
-// Step reads the next token of each candidate and returns the logits [N,V] of the ones after them, valid until the next call.
+// Step reads the next token of each candidate and returns the logits [N,V] of the ones after them, valid until the next call. Where a model
+// tells the pixels of images by a Mixture a token is a pixel, whose channels follow each other in ids.
 //
 // Errors: *LengthError; an id outside the vocabulary; another number of ids than of candidates.
 func (s *Session) Step(ids ...int32) ([]float32, error) { return s.step(ids) }
 
 // Select makes candidates out of those there are, which is one at first: the new candidate k goes on from what parents[k] has read.
 func (s *Session) Select(parents []int) { s.choose(parents) }
+
+// SetClasses says of what class the image of each candidate is, before its first level; a negative class is none.
+//
+// Errors: a model without classes, or one that recomputes; a class that there is not; another number than of candidates.
+func (s *Session) SetClasses(classes []int) error {
+	r, ok := s.decoding.(*run[float32])
+	if !ok || r.image == nil || r.image.classes == 0 {
+		return fmt.Errorf("classes are for models of images that have some (num_classes), with a pattern as attention")
+	}
+	return r.setClasses(classes)
+}
 
 // Len is the number of tokens read.
 func (s *Session) Len() int {
@@ -130,11 +147,11 @@ func EndTokens(m Model) []int32 {
 	return c.End
 }
 
-// checkStep refuses ids that cannot be read.
-func checkStep[F kernels.Float](d decoding[F], ids []int32, vocab int) error {
+// checkStep refuses ids that cannot be read, of so many candidates.
+func checkStep[F kernels.Float](d decoding[F], given int, ids []int32, vocab int) error {
 	length, candidates, limit, _ := d.size()
-	if len(ids) != candidates {
-		return fmt.Errorf("%d tokens for %d candidates: give one for each", len(ids), candidates)
+	if given != candidates {
+		return fmt.Errorf("%d tokens for %d candidates: give one for each", given, candidates)
 	}
 	if length >= limit {
 		return &LengthError{Length: length + 1, Max: limit}

@@ -46,7 +46,7 @@ func (a *again[F]) choose(parents []int) {
 func (a *again[F]) reset() { a.read, a.program = [][]int32{nil}, nil }
 
 func (a *again[F]) step(ids []int32) ([]F, error) {
-	if err := checkStep(a, ids, a.vocab); err != nil {
+	if err := checkStep(a, len(ids), ids, a.vocab); err != nil {
 		return nil, err
 	}
 	n, t := len(ids), len(a.read[0])+1

@@ -2,6 +2,7 @@ package models
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/euryale-ml/euryale/internal/kernels"
 	"github.com/euryale-ml/euryale/layers"
@@ -14,8 +15,9 @@ type run[F kernels.Float] struct {
 	weights[F]
 	memory *memoryOf[F] // of an encoder-decoder
 
-	limit, length, candidates int
-	rows                      int // of the step: one a candidate, and behind them one for each span that the token completes and candidate
+	limit, length, candidates int   // of images in positions, which may be pixels
+	classOf                   []int // of each candidate, of images that have any; nil: none
+	rows                      int   // of the step: one a candidate, and behind them one for each span that the token completes and candidate
 
 	x, x2, h, sum, o, q, k, v, u, gate, logits []F
 	position                                   []int32
@@ -88,7 +90,28 @@ func (r *run[F]) choose(parents []int) {
 	for _, l := range r.layers {
 		l.cache.Select(parents)
 	}
+	if r.classOf != nil {
+		now := make([]int, len(parents))
+		for k, p := range parents {
+			now[k] = r.classOf[p]
+		}
+		r.classOf = now
+	}
 	r.candidates = len(parents)
+}
+
+// setClasses says of what class each candidate is.
+func (r *run[F]) setClasses(classes []int) error {
+	if r.length > 0 || len(classes) != r.candidates {
+		return fmt.Errorf("%d classes for %d candidates after %d levels: give one for each before the first", len(classes), r.candidates, r.length)
+	}
+	for _, c := range classes {
+		if c >= r.image.classes {
+			return fmt.Errorf("class %d, the model has 0 to %d", c, r.image.classes-1)
+		}
+	}
+	r.classOf = slices.Clone(classes)
+	return nil
 }
 
 // reset goes back to the start, with one candidate.
@@ -96,17 +119,25 @@ func (r *run[F]) reset() {
 	for _, l := range r.layers {
 		l.cache.Reset()
 	}
-	r.length, r.candidates = 0, 1
+	r.length, r.candidates, r.classOf = 0, 1, nil
 }
 
 func (r *run[F]) step(ids []int32) ([]F, error) {
-	if err := checkStep(r, ids, r.Vocab); err != nil {
+	each := 1 // ids of a candidate
+	if r.image != nil {
+		each = r.image.each
+	}
+	if len(ids)%each != 0 {
+		return nil, fmt.Errorf("%d levels: give the %d of a pixel for each candidate", len(ids), each)
+	}
+	given := len(ids) / each
+	if err := checkStep(r, given, ids, r.Vocab); err != nil {
 		return nil, err
 	}
 	c, i := r.Hidden, r.inner()
-	r.rows = len(ids)
+	r.rows = given
 	if r.tree {
-		r.rows += len(ids) * attention.SpansAfter(r.length)
+		r.rows += given * attention.SpansAfter(r.length)
 	}
 	n := r.rows
 	for _, b := range []*[]F{&r.x, &r.x2, &r.h, &r.sum} {
@@ -115,13 +146,13 @@ func (r *run[F]) step(ids []int32) ([]F, error) {
 	for _, b := range []*[]F{&r.o, &r.q, &r.k, &r.v} {
 		*b = room(*b, n*i)
 	}
-	r.u, r.gate, r.logits = room(r.u, n*r.Inner), room(r.gate, n*r.Inner), room(r.logits, len(ids)*r.predicted())
+	r.u, r.gate, r.logits = room(r.u, n*r.Inner), room(r.gate, n*r.Inner), room(r.logits, given*r.predicted())
 	r.position = r.position[:0]
 	for range n {
 		r.position = append(r.position, int32(r.length))
 	}
 
-	r.embed(ids)
+	r.embed(ids, given)
 	if r.reverse {
 		copy(r.x2, r.x)
 	}
@@ -140,20 +171,23 @@ func (r *run[F]) step(ids []int32) ([]F, error) {
 	if r.headScale != 0 {
 		kernels.Scale(F(r.headScale), r.x, r.x)
 	}
-	r.head.apply(len(ids), r.x, r.logits, kernels.None, false)
+	r.head.apply(given, r.x, r.logits, kernels.None, false)
 	r.length++
 	return r.logits, nil
 }
 
-// embed is stack.embed.
-func (r *run[F]) embed(ids []int32) {
-	c := r.Hidden
-	for k, id := range ids {
+// embed is stack.embed for so many candidates.
+func (r *run[F]) embed(ids []int32, candidates int) {
+	c, each := r.Hidden, len(ids)/candidates
+	for k := range candidates {
 		row := r.x[k*c:][:c]
-		if r.image != nil {
-			id += int32(r.image.offset(r.length))
+		clear(row)
+		for e, id := range ids[k*each:][:each] {
+			if r.image != nil {
+				id += int32(r.image.offset(r.length*each + e))
+			}
+			kernels.Add(row, r.vocabulary[int(id)*c:][:c], row)
 		}
-		copy(row, r.vocabulary[int(id)*c:])
 		if r.embedScale != 0 {
 			kernels.Scale(F(r.embedScale), row, row)
 		}
@@ -163,14 +197,17 @@ func (r *run[F]) embed(ids []int32) {
 		if r.places != nil {
 			kernels.Add(row, r.places[(r.length+r.offset)*c:][:c], row)
 		}
+		if r.classOf != nil && r.classOf[k] >= 0 {
+			kernels.Add(row, r.ofClasses[r.classOf[k]*c:][:c], row)
+		}
 	}
 	if r.embedNorm != "" {
 		all := r.rows
-		r.rows = len(ids)
+		r.rows = candidates
 		r.settle(r.embedded)
 		r.rows = all
 	}
-	clear(r.x[len(ids)*c:]) // spans
+	clear(r.x[candidates*c:]) // spans
 }
 
 // layer is stack.layer, or two steps of stack.reversible: y1 = x1 + F(x2), y2 = x2 + G(y1).

@@ -118,7 +118,7 @@ func TestSessionCandidates(t *testing.T) {
 		require.NoError(t, err)
 		read := [][]int32{nil}
 		next := int32(3)
-		for _, parents := range [][]int{{0}, {0, 0, 0}, {2, 0, 1}, {1, 1}, {0, 1, 0, 1}, {3}} {
+		for _, parents := range [][]int{{0, 0}, {0, 0, 1}, {2, 0, 1}, {1, 1}, {0, 1, 0, 1}, {3}} {
 			r.choose(parents)
 			var now [][]int32
 			var ids []int32

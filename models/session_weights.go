@@ -12,6 +12,7 @@ import (
 // weights are those of a stack, as they lie in memory.
 type weights[F kernels.Float] struct {
 	vocabulary, kinds, places []F // [V,C], [types,C], [P,C]
+	ofClasses                 []F // [classes,C] of images
 	biases                    []F // [labels,H] of relative positions
 	cos, sin                  []F // of rotary positions
 	embedded, final           normWeights[F]
@@ -98,6 +99,9 @@ func (w *reader[F]) all(limit int) weights[F] {
 		}
 	case "image":
 		all.places = w.imagePlaces()
+		if s.image.classes > 0 {
+			all.ofClasses = w.get(s.image.classNames+".weight", s.image.classes, s.Hidden)
+		}
 	case "sinusoidal":
 		for _, x := range layers.SinusoidalTable(limit, s.Hidden, false) {
 			all.places = append(all.places, F(x))

@@ -188,7 +188,7 @@ func (j *Job) Load(m models.Model) (*data.Corpus, error) {
 		return nil, err
 	}
 	fits := Fits(m, corpus.Tokenizer, corpus.Train.Shape(j.Train.SequenceLength))
-	if err := errors.Join(fits, fitsTargets(m, corpus.Train, j.Train.SequenceLength)); err != nil {
+	if err := errors.Join(fits, fitsTargets(m, corpus.Train, j.Train.SequenceLength), fitsImages(m, corpus.Train, j.Data.Order, j.Train.SequenceLength)); err != nil {
 		return nil, err
 	}
 	return corpus, nil

@@ -63,6 +63,7 @@ The memory of a long text is what the attention patterns of the model can still 
 	fl.BoolVar(&f.decoding.EarlyStopping, "early-stopping", false, "a beam search stops when as many texts as beams have ended, though a better one may follow")
 	fl.StringVar(&f.images.output, "output", "", "file for the grid of a model of images, a .png")
 	fl.IntVar(&f.images.count, "count", 16, "images to draw")
+	fl.StringVar(&f.images.class, "class", "", "class of the images, of a model that knows classes (without it all classes in turn)")
 	fl.Float64Var(&f.images.keep, "keep", 0.5, "part of the image of --prompt that is given")
 	addSet(c, &f.sets)
 	f.changed = fl.Changed

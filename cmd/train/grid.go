@@ -2,9 +2,12 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/euryale-ml/euryale/checkpoints"
@@ -17,6 +20,7 @@ type imageFlags struct {
 	output string
 	count  int
 	keep   float64
+	class  string
 }
 
 // draw writes a grid of images that a model draws.
@@ -40,6 +44,14 @@ func (a *app) draw(ctx context.Context, l *loaded, f generateFlags) error {
 			return err
 		}
 		given = given[:int(f.images.keep*float64(len(given)))]
+	}
+	if f.changed("class") {
+		known := l.job.Data.Classes
+		k := slices.Index(known, f.images.class)
+		if k < 0 {
+			return usagef("--class is %s: the data of the model have the classes %s", f.images.class, cmp.Or(strings.Join(known, ", "), "(none)"))
+		}
+		f.decoding.Class = &k
 	}
 	start := time.Now()
 	p := a.out.startProgress("level", 0, shape.Size())

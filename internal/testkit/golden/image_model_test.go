@@ -34,7 +34,7 @@ func runImageModel(c *Case, p Precision) ([]Result, error) {
 	if err := c.Decode("config", &s); err != nil {
 		return nil, err
 	}
-	if s.Activation != "relu" || s.Norm != "post" || !s.Causal || s.Key != s.Hidden || s.Value != s.Hidden {
+	if s.Activation != "relu" || !s.Causal || s.Key != s.Hidden || s.Value != s.Hidden {
 		return nil, fmt.Errorf("config %s is not handled", c.Config)
 	}
 	entry := fmt.Sprintf(`{"type":"image1d","query_block":%d,"memory":%d}`, s.Query, s.Memory)
@@ -47,7 +47,7 @@ func runImageModel(c *Case, p Precision) ([]Result, error) {
 	}
 	m, err := models.NewImageTransformer(models.ImageTransformerConfig{Task: "image_density", Height: s.Height, Width: s.Width, Channels: s.Channels, VocabSize: s.Levels,
 		HiddenSize: s.Hidden, IntermediateSize: s.Inner, NumHiddenLayers: s.Layers, NumAttentionHeads: s.Heads, AttentionBias: s.Bias, LayerNormEps: s.Eps,
-		InitializerRange: 0.02, Attention: []attention.Entry{e}})
+		InitializerRange: 0.02, Norm: s.Norm, Attention: []attention.Entry{e}})
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,114 @@
+package train
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/euryale-ml/euryale/data"
+	"github.com/euryale-ml/euryale/internal/config"
+	"github.com/euryale-ml/euryale/layers"
+	"github.com/euryale-ml/euryale/models"
+)
+
+// writeImages draws an image with each sampler by a model that writes them level by level, or, if it tells them by a mixture, pixel by pixel.
+// Of a pixel that is given in part the rest is drawn as if it were not.
+func writeImages(m models.Causal, params *layers.Params, size int, given []int32, samplers []*Sampler, done func(levels int) error) ([][]int32, error) {
+	start, _ := models.StartLevel(m)
+	n, each := len(samplers), 1
+	draw := func(s *Sampler, logits []float32, levels []int32) { levels[0] = s.Next(logits) }
+	if mix, ok := m.(models.Mixture); ok {
+		if c, ok := mix.Mixture(); ok {
+			each = c.Channels
+			draw = func(s *Sampler, numbers []float32, levels []int32) { s.pixel(c, numbers, levels) }
+		}
+	}
+	session, err := models.NewSession(m, params, size)
+	if err != nil {
+		return nil, err
+	}
+	if most := session.Limit() * each; most < size {
+		return nil, &models.LengthError{Length: size, Max: most}
+	}
+	if size%each != 0 {
+		return nil, fmt.Errorf("images of %d levels, a pixel of the model has %d: set data.channels", size, each)
+	}
+	session.Select(make([]int, n))
+	if err := setClasses(session, m, samplers); err != nil {
+		return nil, err
+	}
+	images, next := make([][]int32, n), slices.Repeat([]int32{start}, n*each)
+	for t := 0; t < size; t += each {
+		logits, err := session.Step(next...)
+		if err != nil {
+			return nil, err
+		}
+		k := len(logits) / n
+		for i := range images {
+			pixel := next[i*each:][:each]
+			draw(samplers[i], logits[i*k:][:k], pixel)
+			copy(pixel, given[min(t, len(given)):])
+			images[i] = append(images[i], pixel...)
+		}
+		if err := done(t + each); err != nil {
+			return nil, err
+		}
+	}
+	return images, nil
+}
+
+// setClasses says of what class the images are: that of their samplers, else all classes in turn.
+func setClasses(s *models.Session, m models.Model, samplers []*Sampler) error {
+	all := 0
+	if of, ok := m.(models.OfImages); ok {
+		all = of.Images().Classes
+	}
+	classes := make([]int, len(samplers))
+	for i, of := range samplers {
+		switch {
+		case of.Class != nil && all == 0:
+			return errors.New("a class is asked for, but the model knows none: train one with num_classes")
+		case of.Class != nil:
+			classes[i] = *of.Class
+		case all > 0:
+			classes[i] = i % all
+		}
+	}
+	if all == 0 {
+		return nil
+	}
+	return s.SetClasses(classes)
+}
+
+// pixel draws the levels of a pixel from the numbers of a mixture. Top-k and top-p do not apply.
+func (s *Sampler) pixel(c layers.MixtureConfig, numbers []float32, levels []int32) {
+	layers.SampleMixture(c, numbers, s.Temperature, func() float64 {
+		s.drawn++
+		return uniform(s.Seed, s.drawn-1)
+	}, levels)
+}
+
+// fitsImages refuses images of another size than those of the model, with more classes, or in another order than it generates them in.
+//
+// Errors: *config.FieldError, joined.
+func fitsImages(m models.Model, p *data.Part, order string, t int) error {
+	of, ok := m.(models.OfImages)
+	s, are := p.Image()
+	if !ok || !are {
+		return nil
+	}
+	want := of.Images()
+	if s.Height != want.Height || s.Width != want.Width || s.Channels != want.Channels {
+		return &config.FieldError{Path: "data.image_size", Value: []int{s.Height, s.Width}, Want: fmt.Sprintf(
+			"the images are %s: want [%d, %d] and %d channels, as model.height, model.width and model.channels say", s, want.Height, want.Width, want.Channels)}
+	}
+	var faults []error
+	if !slices.Equal(of.Order(), s.Order()) {
+		faults = append(faults, &config.FieldError{Path: "data.order", Value: cmp.Or(order, "raster"), Want: "want the order in which the model generates, " + want.Order})
+	}
+	if k := p.Shape(t).Classes; want.Classes > 0 && k > want.Classes {
+		faults = append(faults, &config.FieldError{Path: "model.num_classes", Value: want.Classes, Want: fmt.Sprintf("want at least the %d classes of the data, or 0 to leave them out", k)})
+	}
+	return errors.Join(faults...)
+}
