@@ -146,6 +146,8 @@ func dataSpec(c data.Config) string {
 		return "task:" + c.Task + " of " + c.Path
 	case c.Task != "":
 		return "task:" + c.Task
+	case c.Path == "" && c.Objective == "image_density":
+		return data.DigitsName
 	case c.Path == "":
 		return data.EmbeddedName
 	}
