@@ -47,15 +47,15 @@ var axialPresets = map[string][3]int{"note": {8, 4, 4}, "repo": {8, 8, 8}, "tiny
 //
 // Training takes one slice of each image at a time, drawn anew at each step; its loss stands for those of all of them.
 //
-// Cost: O(N (H+W)) pairs of N = H·W pixels a slice, and as many heavy steps as rows to generate one (DrawAxial).
-// Source: Ho, Kalchbrenner, Weissenborn, Salimans 2019, arXiv 1912.12180, section 3; layer counts of the presets: note's figure and the official
+// Cost: O(N (H+W)) pairs of N = H·W pixels a slice, and as many heavy steps as rows to generate one (Paint).
+// Source: Ho, Kalchbrenner, Weissenborn, Salimans 2019, arXiv 1912.12180, section 3; layer counts of the presets: the note's figure and the official
 // configurations.
-// Differs: no class condition; positions are learned tables of rows and of columns, as in the official code.
+// Differs: no class condition.
 type AxialTransformer struct {
 	cfg AxialTransformerConfig
 	// The image as the network has it: with channels as rows it is higher and has one slice.
 	height, width, slices int
-	order                 []int32 // place of each level among the ids, slice by slice; nil: slices are interleaved, as in the ids
+	order                 []int32 // place among the ids of each level of that image; nil: as they are
 
 	encoder, outer, inner stack
 }
@@ -203,7 +203,8 @@ func (m *AxialTransformer) Config() ([]byte, error) { return marshalConfig(m.cfg
 func (m *AxialTransformer) Warnings() []string { return nil }
 
 // Forward adds the network to the graph: logits [B,T,K] of all levels, in the order of the ids. In training with more slices than one it takes a
-// slice of each image: logits are [B,H·W,K], and Outputs.Slices says of which. More["slices"], int32 [B], chooses in place of the draw.
+// slice of each image: logits are [B,H·W,K], and Outputs.Slices says of which. More["slices"], int32 [B], chooses in place of the draw. There
+// is no Hidden: the streams of the parts are of slices.
 func (m *AxialTransformer) Forward(b *layers.Builder, in Inputs, layersPerBlock int) Outputs {
 	if b.Err() != nil {
 		return Outputs{}
@@ -223,15 +224,15 @@ func (m *AxialTransformer) Forward(b *layers.Builder, in Inputs, layersPerBlock 
 	case !some:
 		which = m.everySlice(b, batch)
 	}
-	logits, hidden := m.slice(b, ids, which, layersPerBlock)
+	logits := m.slice(b, ids, which, layersPerBlock)
 	if some {
-		return Outputs{Logits: logits, Hidden: hidden, Slices: which}
+		return Outputs{Logits: logits, Slices: which}
 	}
-	return Outputs{Logits: m.interleave(b, logits, batch), Hidden: hidden}
+	return Outputs{Logits: m.interleave(b, logits, batch)}
 }
 
-// slice gives the logits [E,H·W,K] of slice which[e] of image e·B/E, and the embedded slice and the stream before the head.
-func (m *AxialTransformer) slice(b *layers.Builder, ids, which *Node, layersPerBlock int) (logits *Node, hidden []*Node) {
+// slice gives the logits [E,H·W,K] of slice which[e] of image e·B/E.
+func (m *AxialTransformer) slice(b *layers.Builder, ids, which *Node, layersPerBlock int) *Node {
 	u := m.encode(b, ids, which, layersPerBlock)
 	h := layers.Embedding(b.Scope("tokens"), layers.PickSlice(b, ids, which, m.slices), m.cfg.VocabSize, m.cfg.HiddenSize, m.tables())
 
@@ -243,7 +244,7 @@ func (m *AxialTransformer) slice(b *layers.Builder, ids, which *Node, layersPerB
 	w = m.inner.through(b, w, layersPerBlock)
 
 	w = layers.LayerNorm(b.Scope("ln_f"), w, layers.NormConfig{Eps: m.cfg.LayerNormEps})
-	return layers.Linear(b.Scope("head"), w, layers.LinearConfig{Out: m.cfg.VocabSize, InOut: true, Init: layers.VarianceScaling(nearZero, true)}), []*Node{h, w}
+	return layers.Linear(b.Scope("head"), w, layers.LinearConfig{Out: m.cfg.VocabSize, InOut: true, Init: layers.VarianceScaling(nearZero, true)})
 }
 
 // encode is u [E,H·W,C]: what the slices before slice which[e] say of each pixel of it. A convolution of 3x3 reads their levels, from 0 to 1, and a

@@ -16,6 +16,7 @@ import (
 // adapters say, by system, how a case is run and compared.
 var adapters = map[string]func(c *Case, p Precision) ([]Result, error){
 	"blocks":          runBlock,
+	"axial_attention": runAxialAttention,
 	"bert":            runHuggingFace,
 	"bigbird":         runBigBird,
 	"bigbird_pegasus": runHuggingFace,
