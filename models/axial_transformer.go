@@ -60,7 +60,7 @@ type AxialTransformer struct {
 	encoder, outer, inner stack
 }
 
-var _ Model = (*AxialTransformer)(nil)
+var _ OfImages = (*AxialTransformer)(nil)
 
 func newAxialTransformer(raw []byte) (Model, error) {
 	c := AxialTransformerConfig{Task: "image_density", Channels: 1, ChannelsAs: "slices", NumAttentionHeads: 1, HiddenAct: "quick_gelu", LayerNormEps: 1e-5}
@@ -195,6 +195,20 @@ func (m *AxialTransformer) Dims() Dims {
 
 // levels are those of an image.
 func (m *AxialTransformer) levels() int { return m.height * m.width * m.slices }
+
+// Images are those of the configuration; the ids are in raster order, whatever is generated first.
+func (m *AxialTransformer) Images() Images {
+	return Images{Height: m.cfg.Height, Width: m.cfg.Width, Channels: m.cfg.Channels, Order: "raster"}
+}
+
+// Order are the places of the ids.
+func (m *AxialTransformer) Order() []int {
+	order := make([]int, m.levels())
+	for i := range order {
+		order[i] = i
+	}
+	return order
+}
 
 // Config is the resolved config.json.
 func (m *AxialTransformer) Config() ([]byte, error) { return marshalConfig(m.cfg, nil) }
