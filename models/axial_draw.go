@@ -384,4 +384,3 @@ func (p *placeByPlace) Attend(q, k, v, o []float32) error {
 	}
 	return nil
 }
-
