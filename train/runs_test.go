@@ -129,6 +129,9 @@ func TestTasksLearn(t *testing.T) {
 		j := kindOf(t, task)
 		j.Data.Task = strings.Replace(j.Data.Task, "train=300", "train=4", 1)
 		j.Train.Steps, j.Train.LR, j.Train.EvalEvery, j.Train.SaveEvery = 40, 1e-2, 0, 0
+		if task == "contrastive" { // at such a rate both encodings may become the same for all, from which nothing leads away
+			j.Train.Steps, j.Train.LR = 200, 3e-3
+		}
 		var first, last float64
 		r, err := Start(t.TempDir(), j, nil, Options{Hooks: Hooks{Step: func(e StepEvent) {
 			if e.Step == 1 {
@@ -138,6 +141,7 @@ func TestTasksLearn(t *testing.T) {
 		}}})
 		require.NoError(t, err, task)
 		finish(t, r, 0)
+		t.Logf("%s: %.4f to %.4f", task, first, last)
 		require.Less(t, last, 0.8*first, task)
 	}
 }
