@@ -2,6 +2,7 @@ package layers
 
 import (
 	"fmt"
+	"slices"
 
 	"gorgonia.org/tensor"
 
@@ -99,17 +100,14 @@ func pairs(b *Builder, x, lens *Node, pool Pool) *Node {
 		return Linear(b, Concat(b, 2, first, second), LinearConfig{Out: c, NoBias: true})
 	}
 	if lens == nil {
-		lens = b.Const(fmt.Sprint("rows.all.", t, ".", x.Shape()[0]), fullLens(x.Shape()[0], t))
+		lens = EveryRow(b, x.Shape()[0], t)
 	}
 	return b.Op(halfPairs{}, Add(b, first, second), lens)
 }
 
-func fullLens(batch, t int) *tensor.Dense {
-	v := make([]int32, batch)
-	for i := range v {
-		v[i] = int32(t)
-	}
-	return tensor.New(tensor.WithShape(batch), tensor.WithBacking(v))
+// EveryRow is the constant int32 [B] that says of each example that all of its rows count.
+func EveryRow(b *Builder, batch, rows int) *Node {
+	return b.Const(fmt.Sprint("rows.all.", rows, ".", batch), tensor.New(tensor.WithShape(batch), tensor.WithBacking(slices.Repeat([]int32{int32(rows)}, batch))))
 }
 
 // halfPairs halves the sums of two rows and leaves that of a row without partner. Inputs: sums [B,⌈T/2⌉,C], lens of the rows.

@@ -2,7 +2,6 @@ package attention
 
 import (
 	"fmt"
-	"slices"
 
 	"gorgonia.org/tensor"
 
@@ -161,7 +160,7 @@ func (m etcMixer) Mix(b *layers.Builder, in Stream) *Node {
 	}
 	lens := in.Lens
 	if lens == nil {
-		lens = everyRow(b, batch, rows)
+		lens = layers.EveryRow(b, batch, rows)
 	}
 	ids := func(what string, columns int) *Node {
 		return b.Op(etcParts{what: what, globals: g, columns: columns}, lens)
@@ -175,7 +174,7 @@ func (m etcMixer) padded(b *layers.Builder, in Stream, more int) *Node {
 	batch, rows := in.X.Shape()[0], in.X.Shape()[1]
 	lens := in.Lens
 	if lens == nil {
-		lens = everyRow(b, batch, rows)
+		lens = layers.EveryRow(b, batch, rows)
 	}
 	longer := func(x *Node) *Node {
 		width := x.Shape()[2]
@@ -188,11 +187,6 @@ func (m etcMixer) padded(b *layers.Builder, in Stream, more int) *Node {
 		with.QKV = append(with.QKV, longer(x))
 	}
 	return layers.Slice(b, m.Mix(b, with), 1, 0, rows)
-}
-
-// everyRow is a constant that says of each example that all of its rows count.
-func everyRow(b *layers.Builder, batch, rows int) *Node {
-	return b.Const(fmt.Sprint("rows.all.", rows, ".", batch), tensor.New(tensor.WithShape(batch), tensor.WithBacking(slices.Repeat([]int32{int32(rows)}, batch))))
 }
 
 // etcParts says of examples of lens rows, the first globals of which are global: which long tokens and which global nodes there are (1, 0 for

@@ -62,7 +62,7 @@ func (t TransientGlobal) Mix(b *layers.Builder, in Stream) *Node {
 	v = layers.Concat(b, 1, in.Project(b, 2, sums), v)
 	lens := in.Lens
 	if lens == nil {
-		lens = everyRow(b, batch, n)
+		lens = layers.EveryRow(b, batch, n)
 	}
 	most := transientRows{of: t, globals: globals, length: n}
 	o, _ := Attend(b, Config{Pattern: most, Heads: in.Heads, Scale: in.Scale, Cross: true, Labels: transientLabels{most},
