@@ -19,14 +19,14 @@ import (
 
 // taskKinds is every task, in the order of the documentation.
 var taskKinds = []taskKind{needleTask, copyTask, reverseTask, duplicateTask, mqarTask, twinTask, passkeyTask, sectionsTask,
-	sumTask, parityTask, sortTask, shuffledTask, matchingTask, cpcTask, sectionOrderTask}
+	sumTask, parityTask, sortTask, shuffledTask, matchingTask, cpcTask, sectionOrderTask, typesTask, fetchTask, excerptTask}
 
 // taskKind is a task before its parameters are known.
 type taskKind struct {
 	name    string
 	summary string
 	text    bool // is made from text: data.path, or the embedded book
-	pairs   bool // is made from pairs, which the book has not
+	pairs   bool // is made from pairs or classes, which the book has not
 	params  []taskParam
 	later   []taskParam                          // that came when the task had been used already: a name without them means their defaults
 	build   func(v taskValues) (*task, []string) // the task, and what is wrong with the values together
@@ -78,7 +78,7 @@ type TaskInfo struct {
 	Usage   string // with all parameters and their defaults
 	Summary string
 	Text    bool // is made from text
-	Pairs   bool // is made from pairs: it needs data.path
+	Pairs   bool // is made from pairs or classes: it needs data.path
 }
 
 // Tasks lists the synthetic tasks.

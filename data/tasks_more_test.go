@@ -154,7 +154,7 @@ func chapters(t *testing.T) Config {
 	for i := range 183 {
 		fmt.Fprintf(&s, "old%03d and more\tnew%03d\t%d\n", i, i, i/3)
 	}
-	return Config{Path: write(t, t.TempDir(), "a.tsv", []byte(s.String())), TextField: "1", TargetField: "2", GroupField: "3"}
+	return Config{Path: write(t, t.TempDir(), "a.tsv", []byte(s.String())), TextField: "1", TargetField: "2", GroupField: "3", LabelField: "3"}
 }
 
 func TestMatching(t *testing.T) {
@@ -381,7 +381,7 @@ func TestWithLength(t *testing.T) {
 
 // TestTaskFillsDoNotAllocate: a step of the training reads examples into what is there.
 func TestTaskFillsDoNotAllocate(t *testing.T) {
-	for _, name := range []string{"needle(length=31)", "sum(length=31)", "parity(length=31)", "cpc(length=64)", "section_order(length=64)", "sections"} {
+	for _, name := range []string{"needle(length=31)", "sum(length=31)", "types", "fetch", "parity(length=31)", "cpc(length=64)", "section_order(length=64)", "sections"} {
 		c := loadTask(t, name)
 		s, err := c.Train.Sampler(c.Train.Length(), 1)
 		require.NoError(t, err)

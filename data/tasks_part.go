@@ -87,7 +87,7 @@ func (c Config) loadTask() (*Corpus, error) {
 			return nil, err
 		}
 		_, _ = io.WriteString(digest, docs.Digest+"\n")
-		corpus.Tokenizer = docs.Tokenizer
+		corpus.Tokenizer, corpus.Classes = docs.Tokenizer, docs.Classes
 	} else if corpus.Tokenizer, err = c.NewTokenizer(); err != nil {
 		return nil, err
 	}
