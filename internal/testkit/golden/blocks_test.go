@@ -27,6 +27,7 @@ var blockCases = []struct {
 	{"cross_entropy", blockCrossEntropy},
 	{"layer_norm", blockNorm},
 	{"lr_schedules", blockSchedules},
+	{"lstm_cell", blockLSTM},
 	{"rms_norm", blockNorm},
 	{"rope", blockRope},
 	{"sdpa", blockSDPA},
