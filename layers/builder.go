@@ -61,6 +61,9 @@ type state struct {
 	inputs map[string]*Node
 	weight map[string]*Node
 	order  []string // names of the parameters in use, in order of first use
+
+	updates []StateUpdate
+	terms   Nodes // of the model's own loss
 }
 
 // New returns a Builder at the top scope. Parameters that params lacks are added to it with their initial values; those it
@@ -170,12 +173,12 @@ func (b *Builder) Param(name string, init Init, shape ...int) *Node {
 	return n
 }
 
-// Weights returns the parameters of this graph and their nodes, in order of first use, frozen ones left out.
+// Weights returns the parameters of this graph and their nodes, in order of first use, frozen ones and state left out.
 func (b *Builder) Weights() ([]*Param, Nodes) {
 	var ps []*Param
 	var ns Nodes
 	for _, name := range b.order {
-		if p, ok := b.params.Get(name); ok && !p.Frozen {
+		if p, ok := b.params.Get(name); ok && !p.Frozen && !p.State {
 			ps = append(ps, p)
 			ns = append(ns, b.weight[name])
 		}

@@ -17,6 +17,7 @@ type Param struct {
 	Value   *tensor.Dense // dense, row major; graphs are bound to this memory
 	NoDecay bool          // left out of weight decay; at first true for vectors (biases, norms)
 	Frozen  bool          // not trained
+	State   bool          // not a weight: it is learned without gradients, see Builder.State
 }
 
 // Params is an ordered set of named weights of one dtype. Graphs that are built with the same set share its memory.
@@ -41,11 +42,18 @@ func (p *Params) All() []*Param { return p.list }
 // Len is the number of weights.
 func (p *Params) Len() int { return len(p.list) }
 
-// Count is the number of elements of all weights.
-func (p *Params) Count() int64 {
+// Count is the number of elements of all weights, without state.
+func (p *Params) Count() int64 { return p.count(false) }
+
+// StateCount is the number of elements of state, which is learned without gradients.
+func (p *Params) StateCount() int64 { return p.count(true) }
+
+func (p *Params) count(state bool) int64 {
 	var n int64
 	for _, q := range p.list {
-		n += int64(q.Value.DataSize())
+		if q.State == state {
+			n += int64(q.Value.DataSize())
+		}
 	}
 	return n
 }

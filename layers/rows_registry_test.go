@@ -37,6 +37,11 @@ var rowsExamples = []example{
 	{"hierarchy of means without lengths", []arg{dense(2, 5, 3)}, func(b *Builder, in Nodes) *Node {
 		return Hierarchy(b, in[0], nil, 2, PoolMean, func(_ int, x, _ *Node) *Node { return x })
 	}},
+	{"a term of the loss", []arg{dense(2, 3)}, func(b *Builder, in Nodes) *Node {
+		y := b.AddLoss(in[0], Reshape(b, Sum(b, Mul(b, in[0], in[0])), 1)) // with the weight 0
+		b.Terms(nil)
+		return y
+	}},
 	{"contrast", []arg{dense(5, 5), tokens([]int{5}, 0, 3, 0, -1, 2)}, func(b *Builder, in Nodes) *Node { return Contrast(b, in[0], in[1]) }},
 	{"contrast of nothing", []arg{dense(2, 2), tokens([]int{2}, -1, -1)}, func(b *Builder, in Nodes) *Node { return Contrast(b, in[0], in[1]) }},
 }

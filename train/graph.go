@@ -31,6 +31,7 @@ type Graph struct {
 
 	Params []*layers.Param // trained weights, in the order of first use
 	grads  []gorgonia.Value
+	state  []stateParts // of what is learned without gradients
 }
 
 // binding is a part of a batch, whole numbers or others, and the graph input that it is copied to.
@@ -80,6 +81,7 @@ func NewGraph(m models.Model, params *layers.Params, like *data.Batch, o GraphOp
 	if err := b.Err(); err != nil {
 		return nil, fmt.Errorf("train: %w", err)
 	}
+	out.Loss = b.Terms(out.Loss)
 	smoothing := 0.0
 	if o.Train {
 		smoothing = o.LabelSmoothing
@@ -95,8 +97,9 @@ func NewGraph(m models.Model, params *layers.Params, like *data.Batch, o GraphOp
 	losses := len(outputs)
 	var weights layers.Nodes
 	if o.Train {
-		for i, n := range outputs {
-			weights = append(weights, b.Input(fmt.Sprint("loss_weights.", i), params.Dtype(), n.Shape()...))
+		weights = layers.Nodes{b.Input("loss_weights", params.Dtype(), rows.Shape()...)}
+		if out.Loss != nil {
+			weights = append(weights, b.LossWeight())
 		}
 		if err := b.Err(); err != nil {
 			return nil, fmt.Errorf("train: %w", err)
@@ -112,6 +115,11 @@ func NewGraph(m models.Model, params *layers.Params, like *data.Batch, o GraphOp
 			return nil, fmt.Errorf("train: %w", err)
 		}
 		outputs = append(outputs, grads...)
+		for _, u := range b.Updates() {
+			for _, p := range u.Parts {
+				outputs = append(outputs, p.Node)
+			}
+		}
 	} else {
 		outputs = append(outputs, out.Logits)
 	}
@@ -133,9 +141,10 @@ func NewGraph(m models.Model, params *layers.Params, like *data.Batch, o GraphOp
 		g.own = layers.InputValue(weights[1])
 	}
 	g.step = layers.InputValue(b.Step()).Int32s()
-	for _, n := range outputs[losses:] {
+	for _, n := range outputs[losses:][:len(g.Params)] {
 		g.grads = append(g.grads, program.Value(n))
 	}
+	g.state = partsOf(b.Updates(), program)
 	return g, nil
 }
 

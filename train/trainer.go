@@ -93,13 +93,18 @@ func (t *Trainer) Step() (StepEvent, error) {
 	}
 	grads := t.graph.grads
 	loss, own := 0.0, 0.0
-	for i, b := range t.batches {
-		t.graph.load(b)
-		t.graph.setWeights(1/float64(max(kept, 1)), 1/float64(len(t.batches)))
-		t.graph.step[0] = int32((step-1)*len(t.batches) + i)
-		if err := t.graph.Program.Run(); err != nil {
-			return e, fmt.Errorf("step %d: %w", step, err)
+	t.graph.setWeights(1/float64(max(kept, 1)), 1/float64(len(t.batches)))
+	if !t.graph.ready() { // state takes its first values from what the first batch gives
+		if err := t.run(step, 0); err != nil {
+			return e, err
 		}
+		t.graph.startState()
+	}
+	for i := range t.batches {
+		if err := t.run(step, i); err != nil {
+			return e, err
+		}
+		t.graph.mergeState(i == 0)
 		loss += sum(t.graph.rows)
 		if t.graph.term != nil {
 			own += sum(t.graph.term) / float64(len(t.batches))
@@ -120,11 +125,22 @@ func (t *Trainer) Step() (StepEvent, error) {
 		return e, &DivergedError{Step: step, Loss: e.Loss + own, Norm: e.GradNorm}
 	}
 	t.Adam.Update(t.Config, e.LR, ClipFactor(e.GradNorm, t.Config.GradClip), grads)
+	e.State = t.graph.applyState(step)
 	e.TokensPerS = float64(len(t.batches)*t.Config.BatchSize*t.length) / time.Since(start).Seconds()
 	if t.grown != nil {
 		t.grown.note(t.Config.Curriculum, e.Loss, t.Config.SequenceLength)
 	}
 	return e, nil
+}
+
+// run computes one batch of a step.
+func (t *Trainer) run(step, batch int) error {
+	t.graph.load(t.batches[batch])
+	t.graph.step[0] = int32((step-1)*len(t.batches) + batch)
+	if err := t.graph.Program.Run(); err != nil {
+		return fmt.Errorf("step %d: %w", step, err)
+	}
+	return nil
 }
 
 func (t *Trainer) accumulate(first bool) {

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -247,7 +249,7 @@ func (a *app) hooks(c train.Config) train.Hooks {
 		Step: func(e train.StepEvent) {
 			a.out.event(e)
 			if a.training != nil {
-				a.training.update(e.Step, fmt.Sprintf("loss %.4f  lr %.2e  |g| %.2f  %s tok/s%s%s", e.Loss, e.LR, e.GradNorm, thousands(int64(e.TokensPerS)), lengthText(e.Length), val))
+				a.training.update(e.Step, fmt.Sprintf("loss %.4f  lr %.2e  |g| %.2f  %s tok/s%s%s%s", e.Loss, e.LR, e.GradNorm, thousands(int64(e.TokensPerS)), stateText(e.State), lengthText(e.Length), val))
 			}
 		},
 		Eval: func(e train.EvalEvent) {
@@ -274,6 +276,15 @@ func lengthText(t int) string {
 		return ""
 	}
 	return fmt.Sprintf("  T %d", t)
+}
+
+// stateText tells people of state that is learned without gradients.
+func stateText(metrics map[string]float64) string {
+	text := ""
+	for _, name := range slices.Sorted(maps.Keys(metrics)) {
+		text += fmt.Sprintf("  %s %.3g", strings.ReplaceAll(name, "_", " "), metrics[name])
+	}
+	return text
 }
 
 // measures are those beside the loss that there are.
@@ -341,9 +352,9 @@ func (a *app) dryRun(m models.Model, j train.Job) error {
 		holding_ = append(holding_, holding{h.Bytes, h.Scope, h.Op})
 	}
 	a.out.event(map[string]any{"event": "done", "parameters": params.Count(), "flops_per_step": flops, "planned_peak_bytes": plan.Arena,
-		"parameter_bytes": 4 * params.Count(), "moment_bytes": moments, "checkpoint_bytes": 12 * params.Count(), "nodes": plan.Nodes,
+		"parameter_bytes": 4 * params.Count(), "moment_bytes": moments, "state_bytes": 4 * params.StateCount(), "checkpoint_bytes": 12*params.Count() + 4*params.StateCount(), "nodes": plan.Nodes,
 		"train_bytes": corpus.Train.Bytes(), "val_bytes": corpus.Val.Bytes(), "test_bytes": corpus.Test.Bytes(), "peak_at": plan.PeakAt, "holding": holding_})
-	a.out.text("model         %s, %s parameters (%s), moments %s, a checkpoint %s\n", m.Type(), thousands(params.Count()), megabytes(4*params.Count()), megabytes(moments), megabytes(12*params.Count()))
+	a.out.text("model         %s, %s parameters (%s), moments %s, a checkpoint %s\n", m.Type(), thousands(params.Count()), megabytes(4*params.Count()), megabytes(moments), megabytes(12*params.Count()+4*params.StateCount()))
 	a.out.text("data          %s: %s to train, %s to validate, %s to test\n", corpus.Name, size(corpus.Train), size(corpus.Val), size(corpus.Test))
 	tokens := j.Train.SequencesPerStep() * j.Train.SequenceLength
 	a.out.text("a step        %d tokens, %.3g GFLOP; %d steps see %s tokens, %.1f times the train part\n", tokens, flops/1e9, j.Train.Steps,
