@@ -34,7 +34,9 @@ func (s *stack) after(b *layers.Builder, norm string, x *Node) *Node {
 func (s *stack) attend(b *layers.Builder, l int, x, residual *Node, in Inputs) *Node {
 	h, residual := s.before(b, s.names.norm1, x, residual)
 	var qkv []*Node
-	if s.names.qkv != "" {
+	if attention.SharesQK(s.mixers[l]) {
+		qkv = []*Node{s.rotate(b, s.linear(b, s.names.qk, h, s.inner(), s.noQKV), s.Heads), s.linear(b, s.names.v, h, s.inner(), s.noQKV)}
+	} else if s.names.qkv != "" {
 		qkv = []*Node{s.rotate(b, s.linear(b, s.names.qkv, h, 3*s.inner(), s.noQKV), 2*s.Heads)}
 	} else {
 		for i, name := range []string{s.names.q, s.names.k, s.names.v} {

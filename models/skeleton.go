@@ -83,7 +83,7 @@ func (c *SkeletonConfig) stack(p *problems, name string, decoder, reads bool) st
 		Dims: Dims{Vocab: c.VocabSize, Hidden: c.HiddenSize, Inner: c.IntermediateSize, Layers: c.NumHiddenLayers,
 			Heads: c.NumAttentionHeads, Positions: c.MaxPositionEmbeddings},
 		names: names{tokens: name + ".wte", vectors: name + ".in", types: name + ".wtt", positions: name + ".wpe", external: name + ".globals", pool: name,
-			layer: name + ".h.", norm1: "ln_1", qkv: "attn.qkv", out: "attn.out",
+			layer: name + ".h.", norm1: "ln_1", qkv: "attn.qkv", qk: "attn.qk", v: "attn.v", out: "attn.out",
 			normCross: "ln_cross", crossAttn: "cross", crossQ: "cross.q", crossK: "cross.k", crossV: "cross.v", crossOut: "cross.out",
 			norm2: "ln_2", up: "mlp.up", down: "mlp.down", final: name + ".ln_f", head: "lm_head"},
 		act: act, eps: c.LayerNormEps, position: c.PositionEmbeddingType, shape: c.PositionShape, biased: c.LMHeadBias, ropeBase: c.RopeTheta, external: external, tree: tree,

@@ -77,6 +77,7 @@ type names struct {
 	attn     string // of weights that a Mixer has of its own; "" is attn
 	qkv      string // one map for q|k|v, or "" and
 	q, k, v  string // three
+	qk       string // beside v, of layers whose keys are their queries
 	relative string // table of biases
 	out      string
 

@@ -16,7 +16,8 @@ type Mixer interface {
 type Stream struct {
 	// X, [B,T,C], is what the queries, keys and values were projected from.
 	X *Node
-	// QKV are q, k and v, each [B,T,H·D], or one tensor q|k|v [B,T,3·H·D]; positions are in them already.
+	// QKV are q, k and v, each [B,T,H·D], or one tensor q|k|v [B,T,3·H·D], or for a mixer that shares them qk and v; positions are in them
+	// already.
 	QKV []*Node
 	// Heads, Scale and Lens are those of Config.
 	Heads int
@@ -48,7 +49,10 @@ func (s Stream) Split(b *layers.Builder) (q, k, v *Node) {
 	if b.Err() != nil {
 		return nil, nil, nil
 	}
-	if len(s.QKV) == 3 {
+	switch len(s.QKV) {
+	case 2:
+		return s.QKV[0], s.QKV[0], s.QKV[1]
+	case 3:
 		return s.QKV[0], s.QKV[1], s.QKV[2]
 	}
 	x := s.QKV[0]
@@ -71,6 +75,18 @@ func (p Plain) Mix(b *layers.Builder, in Stream) *Node {
 		o, _ = Attend(b, in.Config(p.Of), in.QKV[0], in.QKV[1], in.QKV[2])
 	}
 	return o
+}
+
+// Shared is a Mixer whose keys are its queries, as in Reformer: where SharesQK is true a layer has one map for both.
+type Shared interface {
+	Mixer
+	SharesQK() bool
+}
+
+// SharesQK tells whether the keys of a mixer are its queries.
+func SharesQK(m Mixer) bool {
+	s, ok := m.(Shared)
+	return ok && s.SharesQK()
 }
 
 // mixed is a type of entry that is more than a pattern.
