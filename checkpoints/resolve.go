@@ -9,9 +9,9 @@ const checkpointsDir = "checkpoints"
 
 // Model is an opened model, wherever it was found.
 type Model struct {
-	Dir     string          // folder that holds config.json and model.safetensors
+	Dir     string          // folder that holds config.json and weights
 	Config  json.RawMessage // config.json; a JSON object
-	Tensors *Safetensors    // model.safetensors, opened
+	Tensors *Safetensors    // weights, opened
 	Step    int             // of the checkpoint; 0 for a model folder
 	Report  *Report         // what was skipped to get here; nil for a model folder
 }
@@ -19,7 +19,7 @@ type Model struct {
 // Close closes the file of tensors.
 func (m *Model) Close() error { return m.Tensors.Close() }
 
-// Resolve opens what a MODEL argument means: a model folder (config.json and model.safetensors), a run folder (its best
+// Resolve opens what a MODEL argument means: a model folder (config.json and weights, see OpenWeights), a run folder (its best
 // checkpoint, else the newest valid one), its `checkpoints` folder, or one checkpoint. Checkpoints are verified sum by sum.
 func Resolve(path string) (*Model, error) {
 	path = filepath.Clean(path)
@@ -35,14 +35,10 @@ func Resolve(path string) (*Model, error) {
 	_, named := parseStep(filepath.Base(path))
 	if !named && !exists(manifestFile) && !isDir(fsys, filepath.Join(path, checkpointsDir)) {
 		switch {
-		case exists(modelFile):
+		case hasWeights(exists):
 			return openModel(path, nil)
-		case exists(modelFile + ".index.json"):
-			return nil, &FileError{Kind: ErrNotFound, File: path, What: "has its weights in several files, which is not supported", Do: "save it as one model.safetensors"}
-		case exists("pytorch_model.bin"):
-			return nil, &FileError{Kind: ErrNotFound, File: path, What: "has no model.safetensors, only pickled weights, which could run code", Do: "save it with safe_serialization"}
 		case exists(configFile):
-			return nil, &FileError{Kind: ErrNotFound, File: path, What: "has config.json but neither model.safetensors nor checkpoints", Do: "give a model folder, a run folder or a checkpoint"}
+			return nil, &FileError{Kind: ErrNotFound, File: path, What: "has config.json but neither weights nor checkpoints", Do: "give a model folder, a run folder or a checkpoint"}
 		}
 	}
 	r, err := Best(path)
@@ -66,7 +62,7 @@ func openModel(dir string, r *Report) (*Model, error) {
 		return nil, &FileError{Kind: ErrCorrupt, File: path, What: "is not a JSON object", Do: doCopyAgain, Cause: err}
 	}
 	m.Config = b
-	if m.Tensors, err = OpenSafetensors(filepath.Join(dir, modelFile)); err != nil {
+	if m.Tensors, err = OpenWeights(dir); err != nil {
 		return nil, err
 	}
 	return m, nil

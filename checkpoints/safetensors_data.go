@@ -1,9 +1,11 @@
 package checkpoints
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 )
 
 const chunk = 1 << 16 // bytes decoded or encoded at a time; a multiple of every element size
@@ -147,7 +149,33 @@ func (s *Safetensors) Raw(name string) (Raw, error) {
 		return Raw{}, err
 	}
 	b := make([]byte, t.Bytes)
-	return Raw{t.Dtype, b}, s.readAt(b, t.Offset, name)
+	return Raw{t.Dtype, b}, s.readTensor(t, b, 0)
+}
+
+// Equal tells whether two tensors have the same type, shape and bytes.
+func (s *Safetensors) Equal(a, b string) (bool, error) {
+	x, err := s.need(a)
+	if err != nil {
+		return false, err
+	}
+	y, err := s.need(b)
+	if err != nil || x.Dtype != y.Dtype || !slices.Equal(x.Shape, y.Shape) {
+		return false, err
+	}
+	var p, q [chunk]byte
+	for off := int64(0); off < x.Bytes; off += chunk {
+		n := min(chunk, x.Bytes-off)
+		if err := s.readTensor(x, p[:n], off); err != nil {
+			return false, err
+		}
+		if err := s.readTensor(y, q[:n], off); err != nil {
+			return false, err
+		}
+		if !bytes.Equal(p[:n], q[:n]) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // Tensor reads a tensor in its own type: []float64, []float32 (also for F16 and BF16), []int64, []int32, []uint8, []bool;
@@ -213,7 +241,7 @@ func decode[T any](s *Safetensors, t TensorInfo, dst []T, get func(b []byte) T) 
 	buf := make([]byte, min(int64(chunk), t.Bytes))
 	for off, i := int64(0), 0; off < t.Bytes; off += chunk {
 		b := buf[:min(int64(len(buf)), t.Bytes-off)]
-		if err := s.readAt(b, t.Offset+off, t.Name); err != nil {
+		if err := s.readTensor(t, b, off); err != nil {
 			return err
 		}
 		for ; len(b) > 0; b = b[w:] {

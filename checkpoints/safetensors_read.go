@@ -26,10 +26,12 @@ type TensorInfo struct {
 	Size   int   // number of elements
 	Offset int64 // of the data, from the start of the file
 	Bytes  int64 // of the data
+
+	from *source // where it lies, if not in the file itself
 }
 
-// Safetensors is an opened safetensors file. The header has been read and checked in full against the size of the file;
-// tensors are read when asked for. Methods may be called from several goroutines.
+// Safetensors is an opened safetensors file, or other weights as OpenWeights finds them. The header has been read and checked in full
+// against the size of the file; tensors are read when asked for. Methods may be called from several goroutines.
 type Safetensors struct {
 	file     string
 	r        io.ReaderAt
@@ -47,6 +49,11 @@ type Safetensors struct {
 func OpenSafetensors(path string) (*Safetensors, error) { return openSafetensors(OSFS{}, path) }
 
 func openSafetensors(fsys FS, path string) (*Safetensors, error) {
+	return openWith(fsys, path, ReadSafetensors)
+}
+
+// openWith opens a file and reads what it is about.
+func openWith(fsys FS, path string, read func(r io.ReaderAt, size int64, name string) (*Safetensors, error)) (*Safetensors, error) {
 	f, err := openRead(fsys, path)
 	if err != nil {
 		return nil, err
@@ -58,9 +65,9 @@ func openSafetensors(fsys FS, path string) (*Safetensors, error) {
 	}
 	if !st.Mode().IsRegular() {
 		f.Close()
-		return nil, &FileError{Kind: ErrInvalid, File: path, What: "is not a regular file", Do: "give a .safetensors file"}
+		return nil, &FileError{Kind: ErrInvalid, File: path, What: "is not a regular file", Do: "give a file of tensors"}
 	}
-	s, err := ReadSafetensors(f, st.Size(), path)
+	s, err := read(f, st.Size(), path)
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -181,6 +188,14 @@ func (s *Safetensors) Notes() []string { return s.notes }
 
 func (s *Safetensors) fault(kind error, tensor, what string) error {
 	return &FileError{Kind: kind, File: s.file, Tensor: tensor, What: what, Do: doCopyAgain}
+}
+
+// readTensor fills b from a place within the data of a tensor.
+func (s *Safetensors) readTensor(t TensorInfo, b []byte, off int64) error {
+	if t.from != nil {
+		s = &Safetensors{file: t.from.file, r: t.from.r}
+	}
+	return s.readAt(b, t.Offset+off, t.Name)
 }
 
 // readAt fills b; a file that became shorter since it was opened is incomplete.

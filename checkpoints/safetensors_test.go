@@ -96,13 +96,26 @@ func TestWritesAsPython(t *testing.T) {
 	for _, path := range append(paths, golden...) {
 		want, err := os.ReadFile(path)
 		require.NoError(t, err)
-		tensors, err := readTensors(OSFS{}, path)
-		require.NoError(t, err)
+		tensors := rawTensors(t, path)
 		for i, j := 0, len(tensors)-1; i < j; i, j = i+1, j-1 { // the order of the list does not matter
 			tensors[i], tensors[j] = tensors[j], tensors[i]
 		}
 		require.True(t, bytes.Equal(want, written(t, tensors)), path)
 	}
+}
+
+// rawTensors are those of a file, in its own types.
+func rawTensors(t testing.TB, path string) (all []Tensor) {
+	s, err := OpenSafetensors(path)
+	require.NoError(t, err)
+	for _, name := range s.Names() {
+		info, _ := s.Info(name)
+		raw, err := s.Raw(name)
+		require.NoError(t, err)
+		all = append(all, Tensor{name, info.Shape, raw})
+	}
+	require.NoError(t, s.Close())
+	return all
 }
 
 func TestMixedTypesAreAligned(t *testing.T) {

@@ -46,7 +46,7 @@ func Load(path string, dtype tensor.Dtype) (*Loaded, error) {
 // WeightsError lists how the tensors of a file differ from those that a model wants.
 type WeightsError struct {
 	Missing []string // wanted, not there
-	Unknown []string // there, not wanted, or there under two names
+	Unknown []string // there, not wanted, or there under two names with different values
 	Shape   []string // "name: (4, 8), want (8, 4)"
 }
 
@@ -60,7 +60,7 @@ func (e *WeightsError) Error() string {
 			parts = append(parts, fmt.Sprintf("%s: %s", p.what, some(p.names)))
 		}
 	}
-	return "model.safetensors does not fit config.json: " + strings.Join(parts, "; ") + ": check that the two belong together"
+	return "the weights do not fit config.json: " + strings.Join(parts, "; ") + ": check that the two belong together"
 }
 
 // some lists the first names and counts the others.
@@ -96,7 +96,7 @@ func (e *WeightsError) none() bool { return len(e.Missing)+len(e.Unknown)+len(e.
 // readWeights gives a model the weights of a file, as far as they fit, and tells what did not.
 func readWeights(m Model, params *layers.Params, file *checkpoints.Safetensors) (*WeightsError, error) {
 	var faults WeightsError
-	found := map[string]bool{}
+	found := map[string]string{} // the name in the file
 	for _, name := range file.Names() {
 		if t, ok := tableOf(m, params, name); ok {
 			if err := readTable(params, t, file, name); err != nil {
@@ -117,11 +117,19 @@ func readWeights(m Model, params *layers.Params, file *checkpoints.Safetensors) 
 		if !ok && passedOver(m, name) {
 			continue
 		}
-		if !ok || found[p.Name] { // none of the model, or one of it a second time, with the prefix and without
+		if !ok {
 			faults.Unknown = append(faults.Unknown, name)
 			continue
 		}
-		found[p.Name] = true
+		if first := found[p.Name]; first != "" { // with the prefix and without, or under a tied name: a copy, or nobody knows which one counts
+			if same, err := file.Equal(first, name); err != nil {
+				return nil, err
+			} else if !same {
+				faults.Unknown = append(faults.Unknown, name)
+			}
+			continue
+		}
+		found[p.Name] = name
 		info, _ := file.Info(name)
 		if !slices.Equal(info.Shape, []int(p.Value.Shape())) {
 			faults.Shape = append(faults.Shape, fmt.Sprintf("%s: %v, want %v", name, info.Shape, p.Value.Shape()))
@@ -138,7 +146,7 @@ func readWeights(m Model, params *layers.Params, file *checkpoints.Safetensors) 
 		}
 	}
 	for _, p := range params.All() {
-		if !found[p.Name] {
+		if found[p.Name] == "" {
 			faults.Missing = append(faults.Missing, p.Name)
 		}
 	}

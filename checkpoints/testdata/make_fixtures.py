@@ -23,3 +23,15 @@ mixed = {
 save_file(mixed, os.path.join(here, "mixed.safetensors"), metadata={"format": "pt", "note": "x"})
 floats = {k: mixed[k] for k in ("f32", "scalar", "empty", 'name "with" <quotes>\u00e9')}
 save_file(floats, os.path.join(here, "float32.safetensors"), metadata={"format": "pt"})
+
+# views.bin, views-old.bin and nested.bin: what torch.save makes of views of one table.
+table = torch.arange(35, dtype=torch.float32).reshape(5, 7)
+views = {
+    "whole": table, "turned": table.t(), "part": table[1:4, 2:7:2], "row": table[3], "shared": table,
+    "half": torch.arange(6).to(torch.float16) / 4, "brain": torch.arange(6).to(torch.bfloat16) / 4,
+    "long": torch.arange(3) - 1, "bool": torch.tensor([True, False]), "param": torch.nn.Parameter(torch.ones(2, 3)),
+    "scalar": torch.tensor(2.5, dtype=torch.float64), "expanded": torch.tensor([[1.0], [2.0]]).expand(2, 3), "none": torch.zeros(0, 4),
+}
+torch.save(views, os.path.join(here, "views.bin"))
+torch.save(views, os.path.join(here, "views-old.bin"), _use_new_zipfile_serialization=False)
+torch.save({"state_dict": views, "epoch": 3}, os.path.join(here, "nested.bin"))
