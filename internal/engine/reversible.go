@@ -15,15 +15,30 @@ type Branch func(x *Node) *Node
 type ReversibleBlock struct{ F, G Branch }
 
 // Reversible adds a stack of reversible residual blocks over two streams of one type (Gomez et al. 2017, The Reversible
-// Residual Network, section 3; Kitaev et al. 2020, Reformer, section 3).
+// Residual Network, section 3; Kitaev et al. 2020, Reformer, section 3). See ReversibleHalves.
+func Reversible(x1, x2 *Node, blocks ...ReversibleBlock) (y1, y2 *Node, err error) {
+	halves := make([]Branch, 0, 2*len(blocks))
+	for _, b := range blocks {
+		halves = append(halves, b.F, b.G)
+	}
+	return ReversibleHalves(x1, x2, 0, halves...)
+}
+
+// ReversibleHalves adds reversible residuals one by one: of two streams of one type the first becomes itself plus a branch of the second,
+// then the second itself plus a branch of the first, and so on in turn, any number of them. A block of Reversible is two of them, a layer with
+// attention on another sequence three.
 //
-// The gradient starts from y1 and y2 and computes the streams of each block back, x2 = y2 - G(y1), x1 = y1 - F(x2), so memory
-// for activations does not grow with depth; it costs one more forward pass. F and G are called once. Their operations are
+// The gradient starts from y1 and y2 and computes the streams back, as a stream before a half is what it is after it less the branch, so
+// memory for activations does not grow with depth; it costs one more forward pass. Branches are called once. Their operations are
 // applied again with the same parameters in the backward pass, so that counter-based dropout repeats itself. Results that are
 // no floating-point numbers (buckets, chosen indices) are kept instead: computed again they could fall the other way. Whatever
-// float nodes F and G read besides x get a gradient: parameters, an encoder's output, also when blocks share them.
-// Streams that are computed back differ from the first ones by rounding, so gradients do, too.
-func Reversible(x1, x2 *Node, blocks ...ReversibleBlock) (y1, y2 *Node, err error) {
+// float nodes branches read besides their stream get a gradient: parameters, an encoder's output, also when they share them. What of a branch's
+// inner nodes is read outside, as the sums that state is updated by, is a result of the forward pass alone; a term of the loss has its gradient within
+// the branch (layers.Builder.AddLoss).
+// Streams that are computed back differ from the first ones by rounding, so gradients do, too. anchors > 0 keeps the streams as they were
+// before the first half and after every so many, and goes on from those; with 1, or 2 where halves are even in number, gradients have the
+// bits of a stack that keeps everything, unless halves share weights. 0 keeps none.
+func ReversibleHalves(x1, x2 *Node, anchors int, halves ...Branch) (y1, y2 *Node, err error) {
 	if x1 == nil || x2 == nil {
 		return nil, nil, fmt.Errorf("reversible: a stream is missing")
 	}
@@ -31,36 +46,44 @@ func Reversible(x1, x2 *Node, blocks ...ReversibleBlock) (y1, y2 *Node, err erro
 	if u := TypeOf(x2); !t.IsFloat() || t.Dtype != u.Dtype || !t.Shape.Eq(u.Shape) {
 		return nil, nil, fmt.Errorf("reversible: streams are %v and %v: they must be of one floating-point type", t, u)
 	}
-	if len(blocks) == 0 {
+	if len(halves) == 0 {
 		return x1, x2, nil
 	}
 	op := &reversible{t: t}
-	y1, y2 = x1, x2
-	for i, b := range blocks {
-		var f, g recording
-		if f, err = record(b.F, y2, t); err == nil {
-			if y1, err = Add(y1, f.out); err == nil {
-				if g, err = record(b.G, y1, t); err == nil {
-					y2, err = Add(y2, g.out)
-				}
-			}
+	y := [2]*Node{x1, x2}
+	for i, h := range halves {
+		var kept [2]*Node
+		if anchors > 0 && i%anchors == 0 {
+			kept = y
+		}
+		r, err := record(h, y[1-i%2], t)
+		if err == nil {
+			y[i%2], err = Add(y[i%2], r.out)
 		}
 		if err != nil {
-			return nil, nil, fmt.Errorf("reversible: block %d: %w", i, err)
+			return nil, nil, fmt.Errorf("reversible: half %d: %w", i, err)
 		}
-		op.blocks = append(op.blocks, [2]recording{f, g})
+		op.halves, op.kept = append(op.halves, r), append(op.kept, kept)
 	}
 	op.params = op.reads()
-	in := append(Nodes{y1, y2, x1, x2}, op.params...)
+	in := append(Nodes{y[0], y[1], x1, x2}, op.params...)
 	both, err := Apply(op, in...)
 	if err != nil {
 		return nil, nil, err
 	}
-	if y1, err = View(both, 0, t.Shape...); err != nil {
-		return nil, nil, err
+	return op.streams(both)
+}
+
+// Inverse computes the streams x1 and x2 back from y1, y2 of Reversible, given y1, by the same operations as the gradient does.
+func Inverse(y1 *Node) (x1, x2 *Node, err error) {
+	kids := Children(y1)
+	if len(kids) == 1 {
+		if op, ok := OpOf(kids[0]).(*reversible); ok {
+			y, err := op.back(kids[0], nil)
+			return y[0], y[1], err
+		}
 	}
-	y2, err = View(both, t.Size(), t.Shape...)
-	return y1, y2, err
+	return nil, nil, fmt.Errorf("reversible: %v is no stream of a reversible stack", y1)
 }
 
 // recording is what a branch built.
@@ -141,7 +164,8 @@ func (r recording) at(x *Node) (*Node, error) {
 // gradients for all but the first two, which are there for their values.
 type reversible struct {
 	t      Type
-	blocks [][2]recording
+	halves []recording
+	kept   [][2]*Node // the streams before each half, where they are kept
 	params Nodes
 }
 
@@ -155,13 +179,11 @@ var (
 // reads collects the nodes that the branches read besides the streams.
 func (o *reversible) reads() (ps Nodes) {
 	seen := map[*Node]bool{}
-	for _, b := range o.blocks {
-		for _, r := range b {
-			for _, p := range r.params {
-				if !seen[p] {
-					seen[p] = true
-					ps = append(ps, p)
-				}
+	for _, r := range o.halves {
+		for _, p := range r.params {
+			if !seen[p] {
+				seen[p] = true
+				ps = append(ps, p)
 			}
 		}
 	}
@@ -199,18 +221,22 @@ func (o *reversible) Diff(in Nodes, out, dout *Node) (Nodes, error) {
 	return o.diffWith(in, out, dout, nil)
 }
 
-// diffWith walks the blocks from the last to the first. y1, y2 are the streams behind a block, d1, d2 their gradients.
+// streams are y1 and y2 of what the operation gives.
+func (o *reversible) streams(both *Node) (y1, y2 *Node, err error) {
+	if y1, err = View(both, 0, o.t.Shape...); err != nil {
+		return nil, nil, err
+	}
+	y2, err = View(both, o.t.Size(), o.t.Shape...)
+	return y1, y2, err
+}
+
 func (o *reversible) diffWith(in Nodes, out, dout *Node, r *Recompute) (Nodes, error) {
 	n := o.t.Size()
 	ds, err := Parts(dout, n, n)
 	if err != nil {
 		return nil, err
 	}
-	y := make(Nodes, 2)
-	for i := range y {
-		if y[i], err = View(out, i*n, o.t.Shape...); err != nil {
-			return nil, err
-		}
+	for i := range ds {
 		if ds[i] == nil {
 			ds[i] = Zeros(out.Graph(), o.t)
 		} else if ds[i], err = shaped(ds[i], o.t.Shape); err != nil {
@@ -219,13 +245,10 @@ func (o *reversible) diffWith(in Nodes, out, dout *Node, r *Recompute) (Nodes, e
 	}
 	inner := inBranch(r)
 	grads := make(map[*Node]*Node, len(o.params))
-	for l := len(o.blocks) - 1; l >= 0; l-- {
-		// first G, which took stream 2 from y1, then F, which took stream 1 from x2
-		for i := 1; i >= 0; i-- {
-			if err := o.blocks[l][i].undo(&y[i], y[1-i], ds[i], &ds[1-i], grads, inner); err != nil {
-				return nil, err
-			}
-		}
+	if _, err := o.back(out, func(r recording, f, arg *Node, a int) error {
+		return r.gradient(f, arg, ds[a], &ds[1-a], grads, inner)
+	}); err != nil {
+		return nil, err
 	}
 	res := append(make(Nodes, 0, len(in)), nil, nil, ds[0], ds[1])
 	for _, p := range o.params {
@@ -234,15 +257,39 @@ func (o *reversible) diffWith(in Nodes, out, dout *Node, r *Recompute) (Nodes, e
 	return res, nil
 }
 
-// undo takes branch(arg) away from a stream and runs its gradient: into that of arg, and of what the branch reads.
-func (r recording) undo(stream **Node, arg, d *Node, darg **Node, grads map[*Node]*Node, rec *Recompute) error {
-	f, err := r.at(arg)
-	if err != nil {
-		return err
+// back walks from the last half to the first. Of each it applies the branch again, to arg, calls visit, if not nil, with the result f that the half
+// added to stream a, and takes that away. It returns the streams before the first half.
+func (o *reversible) back(out *Node, visit func(r recording, f, arg *Node, a int) error) (y [2]*Node, err error) {
+	if y[0], y[1], err = o.streams(out); err != nil {
+		return y, err
 	}
-	if *stream, err = Sub(*stream, f); err != nil {
-		return err
+	for i := len(o.halves) - 1; i >= 0; i-- {
+		a, r := i%2, o.halves[i]
+		if was := o.kept[i][1-a]; was != nil { // a half leaves the stream that it reads as it is
+			y[1-a] = was
+		}
+		f, err := r.at(y[1-a])
+		if err != nil {
+			return y, err
+		}
+		before := o.kept[i][a]
+		if before == nil {
+			if before, err = Sub(y[a], f); err != nil {
+				return y, err
+			}
+		}
+		y[a] = before
+		if visit != nil {
+			if err := visit(r, f, y[1-a], a); err != nil {
+				return y, err
+			}
+		}
 	}
+	return y, nil
+}
+
+// gradient runs that of f, the branch at arg, for the gradient d: into that of arg, and of what the branch reads.
+func (r recording) gradient(f, arg, d *Node, darg **Node, grads map[*Node]*Node, rec *Recompute) error {
 	wrt := append(Nodes{arg}, r.params...)
 	cut := make(map[*Node]bool, len(wrt))
 	for _, n := range wrt {

@@ -134,7 +134,7 @@ func TestReversibleErrors(t *testing.T) {
 	_, _, err := Reversible(x, b.input(5, 3))
 	require.ErrorContains(t, err, "streams are float64(3, 5) and float64(5, 3)")
 	_, _, err = Reversible(x, x, ReversibleBlock{nothing, nothing})
-	require.ErrorContains(t, err, "block 0: a branch returned no node")
+	require.ErrorContains(t, err, "half 0: a branch returned no node")
 	_, _, err = Reversible(x, x, ReversibleBlock{other, other})
 	require.ErrorContains(t, err, "returned float64(5, 3)")
 }
