@@ -2,6 +2,7 @@ package models
 
 import (
 	"fmt"
+	"math"
 
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
@@ -189,7 +190,7 @@ func (m *AxialTransformer) brush(params *layers.Params, n int, ids []int32) (pai
 	if err != nil {
 		return nil, err
 	}
-	c, pixels := m.cfg.HiddenSize, m.height*m.width
+	c := m.cfg.HiddenSize
 	d := &brush{m: m, n: n, ids: ids, encoder: &roller{program: p, from: ids, ids: layers.InputValue(in).Int32s(), each: layers.InputValue(which).Int32s(), out: u},
 		above: make([]float32, m.width*n*c), last: make([]float32, n*m.cfg.VocabSize)}
 	s := &m.inner
@@ -199,16 +200,13 @@ func (m *AxialTransformer) brush(params *layers.Params, n int, ids []int32) (pai
 	d.norm, d.head = w.norm("ln_f"), w.matrix("head", c, m.cfg.VocabSize, false)
 	size := s.headSize()
 	d.outer = part[float32](&w, &m.outer, func(l int) (cache[float32], error) {
-		if l%2 == 0 {
-			all, err := attention.NewMemory[float32](attention.Full{}, s.Heads, size, size, 0)
-			return &wholeRow{Memory: all, images: n, width: m.width, inner: s.inner()}, err
+		if l%2 == 1 {
+			return newStrips(m.width*n, s.Heads, size, m.height), nil
 		}
-		held, err := attention.NewCache[float32](m.outer.pattern(l), s.Heads, size, size, pixels, 0)
-		return &placeByPlace{Cache: held, images: n, inner: s.inner()}, err
+		all, err := attention.NewMemory[float32](attention.Full{}, s.Heads, size, size, 0)
+		return &wholeRow{Memory: all, images: n, width: m.width, inner: s.inner()}, err
 	})
-	d.inner = part[float32](&w, s, func(l int) (cache[float32], error) {
-		return attention.NewCache[float32](s.pattern(l), s.Heads, size, size, pixels, 0)
-	})
+	d.inner = part[float32](&w, s, func(int) (cache[float32], error) { return newStrips(n, s.Heads, size, m.width), nil })
 	if w.err != nil {
 		d.close()
 		return nil, w.err
@@ -269,7 +267,6 @@ func (d *brush) begin(slice int) error {
 	for _, r := range []*run[float32]{d.outer, d.inner} {
 		for _, l := range r.layers {
 			l.cache.Reset()
-			l.cache.Select(make([]int, d.n))
 		}
 	}
 	clear(d.above)
@@ -282,6 +279,9 @@ func (d *brush) logits(pixel int) ([]float32, error) {
 	if column == 0 && pixel > 0 {
 		if err := d.complete(pixel - m.width); err != nil {
 			return nil, err
+		}
+		for _, l := range d.inner.layers {
+			l.cache.Reset()
 		}
 	}
 	x := d.inner.stream(d.n)
@@ -368,19 +368,43 @@ func (w *wholeRow) Reset()       {}
 func (w *wholeRow) Select([]int) {}
 func (w *wholeRow) Bytes() int   { return 4 * (cap(w.q) + cap(w.o)) }
 
-// placeByPlace is a cache that is given several places at once.
-type placeByPlace struct {
-	*attention.Cache[float32]
-	images, inner int
+// strips is attention in which each of some strips grows by a place at a time, which reads all of its strip: a row of each image from left to right, or
+// all columns of each image downwards.
+type strips struct {
+	strips, heads, d, most int
+	length                 int       // places of each strip that there are
+	keys, values           []float32 // [strip, head, place, D]
+	scores                 []float32 // [strip, head, place]
+	scale                  float32
 }
 
-// Attend has rows [place][image].
-func (p *placeByPlace) Attend(q, k, v, o []float32) error {
-	step := p.images * p.inner
-	for at := 0; at < len(q); at += step {
-		if err := p.Cache.Attend(q[at:][:step], k[at:][:step], v[at:][:step], o[at:][:step]); err != nil {
-			return err
-		}
+func newStrips(n, heads, d, most int) *strips {
+	size := n * heads * most * d
+	return &strips{strips: n, heads: heads, d: d, most: most, keys: make([]float32, size), values: make([]float32, size), scale: float32(1 / math.Sqrt(float64(d)))}
+}
+
+// Attend has rows [strip].
+func (s *strips) Attend(q, k, v, o []float32) error {
+	n, d, rows := s.length+1, s.d, s.strips*s.heads
+	if n > s.most {
+		return fmt.Errorf("place %d of strips of %d", n, s.most)
 	}
+	s.scores = room(s.scores, rows*n)
+	for r := range rows {
+		keys := s.keys[r*s.most*d:][:n*d]
+		copy(keys[(n-1)*d:], k[r*d:][:d])
+		copy(s.values[(r*s.most+n-1)*d:], v[r*d:][:d])
+		kernels.Gemm(false, true, 1, n, d, q[r*d:], d, keys, d, s.scores[r*n:], n, false, nil)
+	}
+	kernels.Scale(s.scale, s.scores, s.scores)
+	kernels.Softmax(rows, n, s.scores, s.scores)
+	for r := range rows {
+		kernels.Gemm(false, false, 1, d, n, s.scores[r*n:], n, s.values[r*s.most*d:], d, o[r*d:], d, false, nil)
+	}
+	s.length = n
 	return nil
 }
+
+func (s *strips) Reset()       { s.length = 0 }
+func (s *strips) Select([]int) {}
+func (s *strips) Bytes() int   { return 4 * (len(s.keys) + len(s.values) + cap(s.scores)) }
