@@ -140,7 +140,7 @@ var registry = append([]example{
 	{"add, scale, reshape, view", []arg{dense(3, 5), dense(15)}, func(b *Builder, in Nodes) *Node {
 		return View(b, Add(b, Scale(b, in[0], 3), Reshape(b, in[1], -1, 5)), 4, 7)
 	}},
-}, slices.Concat(activationExamples(), rowsExamples, starExamples, mixtureExamples, lstmExamples)...)
+}, slices.Concat(activationExamples(), rowsExamples, starExamples, mixtureExamples, lstmExamples, sinkhornExamples)...)
 
 func activationExamples() []example {
 	var r []example
