@@ -22,6 +22,7 @@ type (
 type Options struct {
 	Seed     uint64 // of initial weights and dropout masks
 	Training bool   // dropout is active, and values that a gradient needs are kept apart
+	Sampled  bool   // without training: layers that choose draw, and do not take what is likeliest
 }
 
 // ScopeError says where in the model an error arose.
@@ -64,6 +65,8 @@ type state struct {
 
 	updates []StateUpdate
 	terms   Nodes // of the model's own loss
+	choices []Choice
+	once    map[string]*Node
 }
 
 // New returns a Builder at the top scope. Parameters that params lacks are added to it with their initial values; those it
@@ -72,7 +75,7 @@ func New(g *gorgonia.ExprGraph, params *Params, o Options) *Builder {
 	return &Builder{state: &state{
 		graph: g, params: params, opts: o,
 		scopes: map[*Node]string{}, blocks: map[*Node]int{}, sites: map[string]int{},
-		inputs: map[string]*Node{}, weight: map[string]*Node{},
+		inputs: map[string]*Node{}, weight: map[string]*Node{}, once: map[string]*Node{},
 	}}
 }
 

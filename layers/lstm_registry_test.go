@@ -1,5 +1,7 @@
 package layers
 
+import "gorgonia.org/tensor"
+
 // lstmExamples are a sequence from zeros and from a state, both results read, and one step.
 var lstmExamples = []example{
 	{"lstm", []arg{dense(3, 5, 2)}, func(b *Builder, in Nodes) *Node {
@@ -19,5 +21,10 @@ var lstmExamples = []example{
 			return nil
 		}
 		return Mul(b, h, c)
+	}},
+	{"stop gradient", []arg{dense(3, 5)}, func(b *Builder, in Nodes) *Node {
+		v := b.Const("fixed", tensor.New(tensor.Of(b.Dtype()), tensor.WithShape(3, 5)))
+		randomise(InputValue(v), "fixed")
+		return Mul(b, in[0], StopGradient(b, v))
 	}},
 }

@@ -18,6 +18,7 @@ type Param struct {
 	NoDecay bool          // left out of weight decay; at first true for vectors (biases, norms)
 	Frozen  bool          // not trained
 	State   bool          // not a weight: it is learned without gradients, see Builder.State
+	Group   string        // of the weights that have an optimiser of their own; "": the model's
 }
 
 // Params is an ordered set of named weights of one dtype. Graphs that are built with the same set share its memory.

@@ -48,7 +48,7 @@ func (s *stack) attend(b *layers.Builder, l int, x, residual *Node, in Inputs) *
 		}
 	}
 	ab := b.Scope(s.attn())
-	read := attention.Stream{X: h, QKV: qkv, Heads: s.Heads, Scale: s.scale(l), Lens: in.Lens, Globals: in.Globals,
+	read := attention.Stream{X: h, QKV: qkv, Heads: s.Heads, Scale: s.scale(l), Lens: in.Lens, Globals: in.Globals, More: in.More,
 		Linear:  func(b *layers.Builder, x *Node) *Node { return s.linear(b, "", x, s.inner(), s.noQKV) },
 		Project: func(_ *layers.Builder, part int, x *Node) *Node { return s.project(b, part, x) }}
 	if in.first != nil {

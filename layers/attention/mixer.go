@@ -37,6 +37,8 @@ type Stream struct {
 	Rotate func(b *layers.Builder, x, positions *Node) *Node
 	// Linear makes a projection [B,T,C] -> [B,T,H·D] in the way of the model: its biases, its initial values, its way of storage.
 	Linear func(b *layers.Builder, x *Node) *Node
+	// More are inputs of one kind of data alone, by name, such as graph_edges.
+	More map[string]*Node
 }
 
 // Config is that of Attend.
