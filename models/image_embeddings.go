@@ -20,6 +20,9 @@ type imageOf struct {
 	order         []int  // the place of each position in the order of rows
 	blocks        [2]int // height and width in positions of the blocks in whose order it is; 0: that of the rows
 	classNames    string
+
+	encoder *stack // of the smaller image; nil: none
+	read    bool   // this is the encoder's: levels are read where they stand, and none is predicted
 }
 
 // tableRows is the number of rows of the token table.
@@ -30,7 +33,7 @@ func (s *stack) tableRows() int {
 	case s.image.mixed: // a table for each channel, its last row for what stands before the first pixel
 		return s.image.channels * (s.image.levels + 1)
 	}
-	return s.image.channels*s.image.levels + 1 // a table for each channel, then the start
+	return s.image.channels*s.image.levels + 1 // a table for each channel, then the start; of what is only read, before them a row for none (-1)
 }
 
 // offset is what is added to the level that is read as number t, so that it is the row of its channel in the table. Number 0 is the start
@@ -39,6 +42,8 @@ func (i *imageOf) offset(t int) int {
 	switch {
 	case i.mixed:
 		return t % i.channels * (i.levels + 1)
+	case i.read:
+		return 1 + i.order[t]%i.channels*i.levels
 	case t == 0:
 		return i.channels*i.levels - i.levels
 	}
@@ -56,7 +61,7 @@ func (s *stack) readLevels(b *layers.Builder, in Inputs) (*Node, int) {
 		return b.Fail(&LengthError{Length: in.First*i.each + n, Max: s.Positions * i.each}), 0
 	}
 	for range i.each {
-		if !in.Begun {
+		if !in.Begun && !i.read {
 			ids = layers.ShiftIDs(b, ids, s.Vocab-1)
 		}
 	}

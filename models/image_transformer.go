@@ -29,7 +29,11 @@ type ImageTransformerConfig struct {
 	HiddenDropoutProb float64           `json:"hidden_dropout_prob"` // on the embeddings and on what each part adds to the stream
 	InitializerRange  float64           `json:"initializer_range"`   // standard deviation of the initial embeddings
 	Norm              string            `json:"norm"`                // post: after each residual sum; pre: before each part of a layer, and after the last
+	Residual          string            `json:"residual"`            // plain, reversible (with norm pre)
 	Attention         []attention.Entry `json:"attention"`           // an entry a layer, of any system that may be causal; a shorter list repeats
+
+	Encoder        *ImageEncoderConfig `json:"encoder,omitempty"`         // of super-resolution; nil: there is no smaller image
+	CrossAttention []attention.Entry   `json:"cross_attention,omitempty"` // on what the encoder makes of it, an entry a layer; none: full
 }
 
 // ImageTransformer is the model:
@@ -37,6 +41,8 @@ type ImageTransformerConfig struct {
 //	x = level before (of its channel's table; start for the first) + [row of the place | column and channel of the place] + class
 //	for each layer: x = norm(x + out(attention(x)));  x = norm(x + down(relu(up(x))))      (norm: pre has x + out(attention(norm(x))))
 //	logits = x · head + bias
+//
+// With an encoder each layer also reads, between its two parts, what that makes of the same image in small, Inputs.More["low_ids"].
 //
 // Levels come in the order in which they are generated (Order): by rows, or where the attention is image2d by its blocks. Widths of image2d count
 // channels, as the positions do. With num_mixtures a position is a pixel, reads the sum of its channels' vectors, and gives the numbers of a
@@ -57,7 +63,7 @@ var (
 )
 
 func newImageTransformer(raw []byte) (Model, error) {
-	c := ImageTransformerConfig{Task: "image_density", Channels: 1, LayerNormEps: 1e-6, InitializerRange: 0.02, Norm: "post"}
+	c := ImageTransformerConfig{Task: "image_density", Channels: 1, LayerNormEps: 1e-6, InitializerRange: 0.02, Norm: "post", Residual: "plain"}
 	err := config.Decode(raw, &c)
 	if config.IsSyntax(err) {
 		return nil, err
@@ -96,18 +102,24 @@ func NewImageTransformer(c ImageTransformerConfig) (*ImageTransformer, error) {
 	if image.mixed {
 		classes = image.mixture.Numbers()
 	}
+	small, cross, err := c.encoder()
+	if err != nil {
+		return nil, err
+	}
+	image.encoder = small
 	m := &ImageTransformer{c, stack{
 		Dims: Dims{Vocab: c.VocabSize + 1, Hidden: c.HiddenSize, Inner: c.IntermediateSize, Layers: c.NumHiddenLayers, Heads: c.NumAttentionHeads, Positions: len(image.order)},
 		names: names{tokens: "image_transformer.embeddings.levels", positions: "image_transformer.embeddings", layer: "image_transformer.layers.",
 			norm1: "attention.norm", attn: "attention", q: "attention.query", k: "attention.key", v: "attention.value", out: "attention.out",
+			normCross: "cross.norm", crossAttn: "cross", crossQ: "cross.query", crossK: "cross.key", crossV: "cross.value", crossOut: "cross.out",
 			norm2: "mlp.norm", up: "mlp.up", down: "mlp.down", head: "head"},
-		act: kernels.ReLU, eps: c.LayerNormEps, post: true, noQKV: !c.AttentionBias, noOut: !c.AttentionBias, untied: true, biased: true,
+		act: kernels.ReLU, eps: c.LayerNormEps, post: true, reverse: c.Residual == "reversible", cross: cross, noQKV: !c.AttentionBias, noOut: !c.AttentionBias, untied: true, biased: true,
 		init: layers.XavierUniform(), tables: layers.Normal(c.InitializerRange), position: "image", image: image, classes: classes, shifted: true,
 		embedDropout: c.HiddenDropoutProb, residDropout: c.HiddenDropoutProb, mixers: mixers,
 	}}
 	if c.Norm == "pre" {
 		m.post, m.names.final = false, "image_transformer.norm"
-		m.last = divided(layers.XavierUniform(), math.Sqrt(2*float64(c.NumHiddenLayers)))
+		m.last = ofDepth(c.NumHiddenLayers)
 	}
 	return m, nil
 }
@@ -137,6 +149,11 @@ func (c ImageTransformerConfig) check() (*imageOf, error) {
 	p.dropout("hidden_dropout_prob", c.HiddenDropoutProb)
 	p.want(c.InitializerRange > 0, "initializer_range", c.InitializerRange, "more than 0")
 	p.oneOf("norm", c.Norm, "post", "pre")
+	if c.Norm == "post" {
+		p.residual(c.Residual, normAfter)
+	} else {
+		p.residual(c.Residual, "")
+	}
 	if err := p.err(); err != nil {
 		return nil, err
 	}
@@ -148,6 +165,11 @@ func (c ImageTransformerConfig) check() (*imageOf, error) {
 	}
 	i.order = make([]int, i.height*i.width)
 	return i, nil
+}
+
+// ofDepth are initial values of what writes to the stream of so many layers with norms before their parts.
+func ofDepth(layersOf int) layers.Init {
+	return divided(layers.XavierUniform(), math.Sqrt(2*float64(layersOf)))
 }
 
 // maxPlaces bounds the pixels of an image.
@@ -209,6 +231,9 @@ func (m *ImageTransformer) Mixture() (layers.MixtureConfig, bool) {
 // Images are those of the model. Where the width of a block is no whole number of pixels no data have the order.
 func (m *ImageTransformer) Images() Images {
 	of := Images{Height: m.cfg.Height, Width: m.cfg.Width, Channels: m.cfg.Channels, Order: "raster", Classes: m.cfg.NumClasses}
+	if e := m.cfg.Encoder; e != nil {
+		of.LowHeight, of.LowWidth = e.Height, e.Width
+	}
 	h, w, pixel := m.image.blocks[0], m.image.blocks[1], m.cfg.Channels/m.image.each
 	switch {
 	case h > 0 && w%pixel == 0:
@@ -241,7 +266,8 @@ func (m *ImageTransformer) Forward(b *layers.Builder, in Inputs, layersPerBlock 
 	if m.image.each > 1 { // of images there are all levels
 		in.Lens = nil
 	}
-	return m.forward(b, in, layersPerBlock)
+	x, hidden := m.run(b, in, m.encode(b, in, layersPerBlock), layersPerBlock)
+	return Outputs{Logits: m.languageHead(b, x), Hidden: hidden}
 }
 
 func (m *ImageTransformer) causal() *stack { return &m.stack }

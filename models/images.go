@@ -18,6 +18,7 @@ type Images struct {
 	Height, Width, Channels int
 	Order                   string // raster, or blocks(HEIGHT,WIDTH) in pixels, as data.order has it
 	Classes                 int    // of Inputs.More["class_labels"]; 0: none
+	LowHeight, LowWidth     int    // of the smaller image that is read beside it, Inputs.More["low_ids"]; 0: none
 }
 
 // OfImages is a model for images of one size that are generated in one order.

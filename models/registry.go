@@ -1,6 +1,7 @@
 package models
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -94,6 +95,9 @@ func NewParams(m Model, dtype tensor.Dtype, seed uint64) (*layers.Params, error)
 		length = f.levels()
 	}
 	in := Inputs{IDs: b.Input("input_ids", tensor.Int32, 1, length), TargetIDs: b.Input("decoder_input_ids", tensor.Int32, 1, 1)}
+	if f, ok := m.(interface{ lowLevels() int }); ok && f.lowLevels() > 0 {
+		in.More = map[string]*Node{"low_ids": b.Input("low_ids", tensor.Int32, 1, f.lowLevels())}
+	}
 	if d := m.Dims().Vectors; d > 0 {
 		in.Vectors = b.Input("vectors", dtype, 1, 1, d)
 	}
@@ -131,6 +135,15 @@ func (p *problems) oneOf(path, value string, allowed ...string) {
 	}
 	*p = append(*p, &config.FieldError{Path: path, Value: value, Want: want})
 }
+
+// residual checks how residuals are kept, "" being plain. why, if not empty, is why they cannot be reversible.
+func (p *problems) residual(kind, why string) {
+	p.oneOf("residual", cmp.Or(kind, "plain"), "plain", "reversible")
+	p.want(kind != "reversible" || why == "", "residual", kind, "plain"+why)
+}
+
+// normAfter is why a model with norms after its residual sums cannot have these reversible.
+const normAfter = ", or norm pre: a norm after the residual sum cannot be computed back"
 
 func (p *problems) add(err error) {
 	if err != nil {

@@ -65,8 +65,8 @@ func newDecoding[F kernels.Float](m Causal, params *layers.Params, limit int) (d
 		each = s.image.each
 	}
 	limit = (limit + each - 1) / each
-	if why != "" && each > 1 {
-		return nil, "", fmt.Errorf("images cannot be written, as pixels are read at once and %s: use a pattern as attention", why)
+	if why != "" && s != nil && s.image != nil && (each > 1 || s.image.encoder != nil) {
+		return nil, "", fmt.Errorf("images cannot be written, as pixels are read at once, or a smaller image beside them, and %s: use a pattern as attention", why)
 	}
 	if why != "" {
 		forward := func(b *layers.Builder, ids, lens *Node) *Node {
@@ -75,7 +75,11 @@ func newDecoding[F kernels.Float](m Causal, params *layers.Params, limit int) (d
 		return newAgain[F](params, forward, m.causal().Vocab, limit), why, nil
 	}
 	r, err := newRun[F](s, params, limit)
-	return r, "", err
+	if err != nil || s.image == nil || s.image.encoder == nil {
+		return r, "", err
+	}
+	c, err := reading(r, &encoderOf[F]{m: &seq2seq{encoder: *s.image.encoder}, params: params, programs: map[int]*encoderProgram{}})
+	return c, "", err
 }
 
 func limitOf(limit, positions int) (int, error) {
@@ -102,10 +106,27 @@ func (s *Session) Select(parents []int) { s.choose(parents) }
 // Errors: a model without classes, or one that recomputes; a class that there is not; another number than of candidates.
 func (s *Session) SetClasses(classes []int) error {
 	r, ok := s.decoding.(*run[float32])
+	if c, reads := s.decoding.(*cachedOf[float32]); reads {
+		r, ok = c.run, true
+	}
 	if !ok || r.image == nil || r.image.classes == 0 {
 		return fmt.Errorf("classes are for models of images that have some (num_classes), with a pattern as attention")
 	}
 	return r.setClasses(classes)
+}
+
+// ReadLow takes the smaller image of super-resolution, before anything is drawn, and goes back to the start, with one candidate.
+//
+// Errors: a model that reads none; another number of levels than its smaller image has; a level that there is not.
+func (s *Session) ReadLow(levels []int32) error {
+	c, ok := s.decoding.(*cachedOf[float32])
+	if !ok || c.image == nil || c.image.encoder == nil {
+		return fmt.Errorf("a smaller image is given, but the model reads none: train one with an encoder")
+	}
+	if n := c.image.encoder.Positions; len(levels) != n {
+		return fmt.Errorf("a smaller image of %d levels, the model reads one of %d: give one of its size", len(levels), n)
+	}
+	return c.read(levels)
 }
 
 // Len is the number of tokens read.

@@ -66,16 +66,24 @@ func newSeq2SeqDecoding[F kernels.Float](m *seq2seq, params *layers.Params, limi
 			return nil, nil, "", w.err
 		}
 	}
+	c, err := reading(r, e)
+	if err != nil {
+		return nil, nil, "", err
+	}
+	return c, c, "", nil
+}
+
+// reading makes a decoder read what an encoder makes.
+func reading[F kernels.Float](r *run[F], e *encoderOf[F]) (*cachedOf[F], error) {
 	r.memory = &memoryOf[F]{}
 	for l := range r.layers {
-		c, err := attention.NewMemory[F](m.decoder.cross[l], m.decoder.Heads, m.decoder.headSize(), m.decoder.headSize(), m.decoder.scale(l))
+		c, err := attention.NewMemory[F](r.cross[l], r.Heads, r.headSize(), r.headSize(), r.scale(l))
 		if err != nil {
-			return nil, nil, "", err
+			return nil, err
 		}
 		r.memory.layers = append(r.memory.layers, c)
 	}
-	c := &cachedOf[F]{r, e}
-	return c, c, "", nil
+	return &cachedOf[F]{r, e}, nil
 }
 
 // encoderOf runs the encoder by graphs, compiled once for each of some lengths that double, with padding.
