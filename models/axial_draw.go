@@ -244,16 +244,6 @@ func (r *run[F]) stream(rows int) []F {
 	return r.x
 }
 
-// through runs the layers on the stream.
-func (r *run[F]) through() ([]F, error) {
-	for l := range r.layers {
-		if err := r.layer(&r.layers[l], l); err != nil {
-			return nil, err
-		}
-	}
-	return r.x, nil
-}
-
 func (d *brush) begin(slice int) error {
 	d.slice = slice
 	if err := d.encoder.begin(slice); err != nil {
@@ -294,11 +284,10 @@ func (d *brush) logits(pixel int) ([]float32, error) {
 		kernels.Add(row, d.above[(column*d.n+i)*c:][:c], row)
 		d.place(row, i, pixel)
 	}
-	x, err := d.inner.through()
-	if err != nil {
+	if err := d.inner.through(); err != nil {
 		return nil, err
 	}
-	kernels.LayerNorm(d.n, c, x, d.norm.weight, d.norm.bias, d.inner.h, float32(d.inner.eps))
+	kernels.LayerNorm(d.n, c, d.inner.x, d.norm.weight, d.norm.bias, d.inner.h, float32(d.inner.eps))
 	d.head.apply(d.n, d.inner.h, d.last, kernels.None, false)
 	return d.last, nil
 }
@@ -314,8 +303,8 @@ func (d *brush) complete(first int) error {
 			d.place(row, i, first+column)
 		}
 	}
-	x, err := d.outer.through()
-	copy(d.above, x)
+	err := d.outer.through()
+	copy(d.above, d.outer.x)
 	return err
 }
 

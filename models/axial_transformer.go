@@ -32,6 +32,7 @@ type AxialTransformerConfig struct {
 	HiddenAct         string  `json:"hidden_act"`
 	LayerNormEps      float64 `json:"layer_norm_eps"`
 	HiddenDropoutProb float64 `json:"hidden_dropout_prob"`
+	Residual          string  `json:"residual"` // plain, reversible: in each of the three parts
 }
 
 // axialPresets are layers of the encoder, the outer and the inner decoder.
@@ -63,7 +64,7 @@ type AxialTransformer struct {
 var _ OfImages = (*AxialTransformer)(nil)
 
 func newAxialTransformer(raw []byte) (Model, error) {
-	c := AxialTransformerConfig{Task: "image_density", Channels: 1, ChannelsAs: "slices", NumAttentionHeads: 1, HiddenAct: "quick_gelu", LayerNormEps: 1e-5}
+	c := AxialTransformerConfig{Task: "image_density", Channels: 1, ChannelsAs: "slices", NumAttentionHeads: 1, HiddenAct: "quick_gelu", LayerNormEps: 1e-5, Residual: "plain"}
 	err := config.Decode(raw, &c)
 	if config.IsSyntax(err) {
 		return nil, err
@@ -116,6 +117,7 @@ func NewAxialTransformer(c AxialTransformerConfig) (*AxialTransformer, error) {
 	}
 	p.want(c.LayerNormEps > 0, "layer_norm_eps", c.LayerNormEps, "more than 0")
 	p.dropout("hidden_dropout_prob", c.HiddenDropoutProb)
+	p.residual(c.Residual, "")
 	if max(c.Height, c.Width, c.Channels) <= maxAxis {
 		p.want(c.Height*c.Width*c.Channels <= maxSize, "height", c.Height, fmt.Sprintf("no more than %d levels in an image", maxSize))
 	}
@@ -167,7 +169,7 @@ func (m *AxialTransformer) part(name, positions string, act kernels.Activation, 
 		Dims: Dims{Hidden: c.HiddenSize, Inner: c.IntermediateSize, Layers: n, Heads: c.NumAttentionHeads},
 		names: names{layer: name + ".h.", positions: positions, norm1: "ln_1", attn: "attn", q: "attn.q_proj", k: "attn.k_proj", v: "attn.v_proj", out: "attn.out_proj",
 			norm2: "ln_2", up: "mlp.fc_in", down: "mlp.fc_out"},
-		act: act, eps: c.LayerNormEps, inOut: true, shape: []int{m.height, m.width}, residDropout: c.HiddenDropoutProb,
+		act: act, eps: c.LayerNormEps, inOut: true, shape: []int{m.height, m.width}, residDropout: c.HiddenDropoutProb, reverse: c.Residual == "reversible",
 		init: layers.VarianceScaling(1, true), last: layers.VarianceScaling(nearZero, true), tables: m.tables(),
 	}
 }
@@ -281,6 +283,9 @@ func (s *stack) addAxes(b *layers.Builder, x *Node) *Node {
 
 // through runs the layers alone.
 func (s *stack) through(b *layers.Builder, x *Node, layersPerBlock int) *Node {
+	if s.reverse {
+		return s.reversible(b, x, Inputs{}, memory{}, layersPerBlock)
+	}
 	for l := 0; l < s.Layers; {
 		l = s.block(b, l, layersPerBlock, func(l int) { x = s.layer(b.Scope(fmt.Sprint(s.names.layer, l)), l, x, Inputs{}, memory{}) })
 	}

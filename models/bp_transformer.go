@@ -28,6 +28,7 @@ type BPTransformerConfig struct {
 	LayerNormEps          float64 `json:"layer_norm_eps"`
 	HiddenDropoutProb     float64 `json:"hidden_dropout_prob"` // on the embeddings, on what each part adds to the stream, before the classifier
 	TieWordEmbeddings     bool    `json:"tie_word_embeddings"`
+	Residual              string  `json:"residual,omitempty"` // plain
 }
 
 // BPTransformer is the model. All nodes, tokens and spans, go through the same layers at once:
@@ -88,6 +89,7 @@ func NewBPTransformer(c BPTransformerConfig) (Model, error) {
 	if c.HiddenSize >= 1 && c.NumAttentionHeads >= 1 {
 		p.want(c.HiddenSize%c.NumAttentionHeads == 0, "num_attention_heads", c.NumAttentionHeads, fmt.Sprintf("a divisor of hidden_size (%d)", c.HiddenSize))
 	}
+	p.residual(c.Residual, ", or the attention bp in a decoder or an encoder: the norms after the residual sums cannot be computed back")
 	decoder := c.Task == "causal_lm"
 	mixer, err := attention.NewBP(c.K, c.Clip, decoder)
 	p.add(err)

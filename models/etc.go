@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/euryale-ml/euryale/internal/config"
+	"github.com/euryale-ml/euryale/internal/engine"
 	"github.com/euryale-ml/euryale/internal/kernels"
 	"github.com/euryale-ml/euryale/layers"
 	"github.com/euryale-ml/euryale/layers/attention"
@@ -23,6 +24,7 @@ type ETCConfig struct {
 	HiddenAct             string  `json:"hidden_act"`
 	LayerNormEps          float64 `json:"layer_norm_eps"`
 	HiddenDropoutProb     float64 `json:"hidden_dropout_prob"`
+	Residual              string  `json:"residual"` // plain, reversible: the norms then stand before each part, and one after the last layer
 	InitializerRange      float64 `json:"initializer_range"`
 	TypeVocabSize         int     `json:"type_vocab_size"` // long tokens have type 1, global ones type 0
 	NumLabels             int     `json:"num_labels"`
@@ -76,7 +78,7 @@ var _ Model = (*ETC)(nil)
 func newETC(raw []byte) (Model, error) {
 	c := ETCConfig{Task: "masked_lm", MaxPositionEmbeddings: 16384, HiddenAct: "gelu", LayerNormEps: 1e-12, InitializerRange: 0.02, TypeVocabSize: 16,
 		Pooling: "global", NumGlobals: 16, LocalRadius: 84, LabelClip: 12, HardG2L: true, ShareQKV: true, GlobalTokenID: 1, CPCTokenID: 2, MaskTokenID: 3,
-		CPCLossWeight: 0.25, CPCTemperature: 1}
+		CPCLossWeight: 0.25, CPCTemperature: 1, Residual: "plain"}
 	err := config.Decode(raw, &c)
 	if config.IsSyntax(err) {
 		return nil, err
@@ -116,6 +118,7 @@ func NewETC(c ETCConfig) (*ETC, error) {
 	}
 	p.want(c.LayerNormEps > 0, "layer_norm_eps", c.LayerNormEps, "more than 0")
 	p.want(c.HiddenDropoutProb >= 0 && c.HiddenDropoutProb < 1, "hidden_dropout_prob", c.HiddenDropoutProb, "from 0 to less than 1")
+	p.residual(c.Residual, "")
 	p.want(c.InitializerRange > 0, "initializer_range", c.InitializerRange, "more than 0")
 	p.want(c.TypeVocabSize >= 2 && c.TypeVocabSize <= maxSize, "type_vocab_size", c.TypeVocabSize, "at least 2: global and long tokens")
 	if labelled(c.Task) {
@@ -142,7 +145,7 @@ func NewETC(c ETCConfig) (*ETC, error) {
 	}
 	s := stack{Dims: Dims{Vocab: c.VocabSize, Hidden: c.HiddenSize, Inner: c.IntermediateSize, Layers: c.NumHiddenLayers, Heads: c.NumAttentionHeads,
 		Positions: c.MaxPositionEmbeddings, Labels: c.NumLabels},
-		names: names{tokens: "etc.tokens"}, act: act, eps: c.LayerNormEps, init: layers.TruncatedNormal(c.InitializerRange), residDropout: c.HiddenDropoutProb}
+		names: names{tokens: "etc.tokens"}, act: act, eps: c.LayerNormEps, init: layers.TruncatedNormal(c.InitializerRange), residDropout: c.HiddenDropoutProb, reverse: c.Residual == "reversible"}
 	return &ETC{c, attention.ETC{Radius: c.LocalRadius, Clip: c.LabelClip, HardG2L: c.HardG2L, HardL2G: c.HardL2G, Labels: c.LabelVocab}, act, s}, nil
 }
 
@@ -243,6 +246,11 @@ func (m *ETC) encode(b *layers.Builder, tokens, types *Node, s structure, layers
 	}
 	long, _ = split()
 	hidden = []*Node{long}
+	if m.reverse {
+		x = m.reversible(b, x, g, s, layersPerBlock)
+		long, globals = split()
+		return long, globals, append(hidden, long)
+	}
 	for l := 0; l < m.Layers; {
 		l = m.block(b, l, layersPerBlock, func(l int) { x = m.layer(b.Scope(fmt.Sprint("etc.layer.", l)), x, g, s) })
 	}
@@ -250,10 +258,34 @@ func (m *ETC) encode(b *layers.Builder, tokens, types *Node, s structure, layers
 	return long, globals, append(hidden, long)
 }
 
+// reversible runs the layers on two streams of nodes, with norms before each part.
+func (m *ETC) reversible(b *layers.Builder, x *Node, g int, s structure, layersPerBlock int) *Node {
+	var halves []engine.Branch
+	for l := range m.Layers {
+		lb := b.Scope(fmt.Sprint("etc.layer.", l))
+		halves = append(halves, func(x *Node) *Node { return m.attend(lb, x, g, s) }, func(x *Node) *Node { return m.feed(lb, x) })
+	}
+	return layers.LayerNorm(b.Scope("etc.final_norm"), meanOfStreams(b, x, m.Layers, layersPerBlock, halves), layers.NormConfig{Eps: m.eps})
+}
+
 // layer is one layer on the nodes x [B,g+T,C], the global ones first.
 func (m *ETC) layer(b *layers.Builder, x *Node, g int, s structure) *Node {
+	return m.feed(b, m.attend(b, x, g, s))
+}
+
+// attend is the attention of a layer with the sum and the norms after it, or, reversible, with the norms before it and no sum.
+func (m *ETC) attend(b *layers.Builder, x *Node, g int, s structure) *Node {
 	if b.Err() != nil {
 		return nil
+	}
+	norm := func(name string, x *Node) *Node {
+		return layers.LayerNorm(b.Scope(name), x, layers.NormConfig{Eps: m.eps})
+	}
+	if m.reverse {
+		x = layers.Concat(b, 1, norm("global_norm", layers.Slice(b, x, 1, 0, g)), norm("long_norm", layers.Slice(b, x, 1, g, x.Shape()[1])))
+		if b.Err() != nil {
+			return nil
+		}
 	}
 	rows := layers.Slice(b, x, 1, g, x.Shape()[1])
 	globals := layers.Slice(b, x, 1, 0, g)
@@ -284,14 +316,24 @@ func (m *ETC) layer(b *layers.Builder, x *Node, g int, s structure) *Node {
 	if m.cfg.ShareOutput {
 		names = [2]string{"attention_output", "attention_output"}
 	}
-	norm := func(name string, x *Node) *Node {
-		return layers.LayerNorm(b.Scope(name), x, layers.NormConfig{Eps: m.eps})
+	ofRows, ofGlobals := m.etc.LongRows(b.Scope("long"), long, in, m.Heads), m.etc.GlobalRows(b.Scope("global"), global, in, m.Heads)
+	if m.reverse {
+		return layers.Concat(b, 1, m.write(b.Scope(names[1]), ofGlobals, nil, false), m.write(b.Scope(names[0]), ofRows, nil, false))
 	}
-	rows = norm("long_norm", m.write(b.Scope(names[0]), m.etc.LongRows(b.Scope("long"), long, in, m.Heads), rows, false))
-	globals = norm("global_norm", m.write(b.Scope(names[1]), m.etc.GlobalRows(b.Scope("global"), global, in, m.Heads), globals, false))
-	x = layers.Concat(b, 1, globals, rows)
-	return norm("norm", layers.FeedForward(b, x, layers.FeedForwardConfig{Hidden: m.Inner, Act: m.act, Up: "intermediate", Down: "output",
-		Residual: x, Init: m.initial(), Dropout: m.cfg.HiddenDropoutProb}))
+	rows = norm("long_norm", m.write(b.Scope(names[0]), ofRows, rows, false))
+	globals = norm("global_norm", m.write(b.Scope(names[1]), ofGlobals, globals, false))
+	return layers.Concat(b, 1, globals, rows)
+}
+
+// feed is the feed-forward part of a layer, its sum and its norm in the manner of attend.
+func (m *ETC) feed(b *layers.Builder, x *Node) *Node {
+	norm := func(x *Node) *Node { return layers.LayerNorm(b.Scope("norm"), x, layers.NormConfig{Eps: m.eps}) }
+	c := layers.FeedForwardConfig{Hidden: m.Inner, Act: m.act, Up: "intermediate", Down: "output", Init: m.initial(), Dropout: m.cfg.HiddenDropoutProb}
+	if m.reverse {
+		return layers.FeedForward(b, norm(x), c)
+	}
+	c.Residual = x
+	return norm(layers.FeedForward(b, x, c))
 }
 
 // Layer is one layer on given states: long tokens [B,T,C] and global nodes [B,g,C]. Its weights are parameters of b.

@@ -50,11 +50,12 @@ var refused = map[string]string{
 	"quantization_config": "quantised weights are not supported: save the model in float32, float16 or bfloat16",
 	"add_cross_attention": "cross-attention in a decoder of this type is not supported",
 	"pruned_heads":        "pruned heads are not supported",
+	"residual":            `want "plain": of Hugging Face's models only reformer is reversible; a decoder, an encoder or an encoder_decoder may be`,
 }
 
 func empty(v json.RawMessage) bool {
 	s := strings.Join(strings.Fields(string(v)), "")
-	return s == "null" || s == "false" || s == "{}" || s == "[]" || s == `""`
+	return s == "null" || s == "false" || s == "{}" || s == "[]" || s == `""` || s == `"plain"`
 }
 
 // withoutPlace drops line and column, which belong to a rewritten text.

@@ -42,7 +42,7 @@ func reversibleGradients(t *testing.T, depth int, dtype tensor.Dtype, stored boo
 	if stored {
 		y = twoStreams(s, b, x, in)
 	} else {
-		y = s.reversible(b, x, in, memory{})
+		y = s.reversible(b, x, in, memory{}, 0)
 	}
 	dy := b.Input("dy", dtype, batch, length, s.Hidden)
 	require.NoError(t, b.Err())

@@ -19,8 +19,8 @@ type run[F kernels.Float] struct {
 	classOf                   []int // of each candidate, of images that have any; nil: none
 	rows                      int   // of the step: one a candidate, and behind them one for each span that the token completes and candidate
 
-	x, x2, h, sum, o, q, k, v, u, gate, logits []F
-	position                                   []int32
+	x, x2, h, o, q, k, v, u, gate, logits []F
+	position                              []int32
 }
 
 // uncached says why the stack cannot be run with caches; empty: it can.
@@ -140,7 +140,7 @@ func (r *run[F]) step(ids []int32) ([]F, error) {
 		r.rows += given * attention.SpansAfter(r.length)
 	}
 	n := r.rows
-	for _, b := range []*[]F{&r.x, &r.x2, &r.h, &r.sum} {
+	for _, b := range []*[]F{&r.x, &r.h} {
 		*b = room(*b, n*c)
 	}
 	for _, b := range []*[]F{&r.o, &r.q, &r.k, &r.v} {
@@ -153,17 +153,8 @@ func (r *run[F]) step(ids []int32) ([]F, error) {
 	}
 
 	r.embed(ids, given)
-	if r.reverse {
-		copy(r.x2, r.x)
-	}
-	for l := range r.layers {
-		if err := r.layer(&r.layers[l], l); err != nil {
-			return nil, err
-		}
-	}
-	if r.reverse {
-		kernels.Add(r.x, r.x2, r.x)
-		kernels.Scale(0.5, r.x, r.x)
+	if err := r.through(); err != nil {
+		return nil, err
 	}
 	if r.final.weight != nil {
 		r.settle(r.final)
@@ -210,10 +201,27 @@ func (r *run[F]) embed(ids []int32, candidates int) {
 	clear(r.x[candidates*c:]) // spans
 }
 
-// layer is stack.layer, or two steps of stack.reversible: y1 = x1 + F(x2), y2 = x2 + G(y1).
+// through runs the layers on the stream.
+func (r *run[F]) through() error {
+	if r.reverse {
+		r.x2 = append(r.x2[:0], r.x[:r.rows*r.Hidden]...)
+	}
+	for l := range r.layers {
+		if err := r.layer(&r.layers[l], l); err != nil {
+			return err
+		}
+	}
+	if r.reverse {
+		kernels.Add(r.x, r.x2, r.x)
+		kernels.Scale(0.5, r.x, r.x)
+	}
+	return nil
+}
+
+// layer is stack.layer, or the sums of a layer of stack.reversible, of which each takes the other stream.
 func (r *run[F]) layer(w *layerWeights[F], l int) error {
 	if !r.reverse {
-		if err := r.attend(w, r.x, r.x, true); err != nil {
+		if err := r.attend(w, r.x, r.x); err != nil {
 			return err
 		}
 		r.after(w.norm1)
@@ -225,20 +233,19 @@ func (r *run[F]) layer(w *layerWeights[F], l int) error {
 		r.after(w.norm2)
 		return nil
 	}
-	if err := r.attend(w, r.x2, r.sum, false); err != nil {
+	if err := r.attend(w, r.x2, r.x); err != nil {
 		return err
 	}
-	kernels.Add(r.x, r.sum, r.x)
 	if r.memory != nil {
-		kernels.Add(r.sum, r.x2, r.sum)
-		r.attendMemory(w, l, r.sum, r.x)
+		r.attendMemory(w, l, r.x, r.x2)
+		r.x, r.x2 = r.x2, r.x // three sums a layer: the first of the next one belongs to the other stream
 	}
 	r.feed(w, r.x, r.x2)
 	return nil
 }
 
-// attend adds the self-attention of from to to, or writes it there.
-func (r *run[F]) attend(w *layerWeights[F], from, to []F, add bool) error {
+// attend adds the self-attention of from to to.
+func (r *run[F]) attend(w *layerWeights[F], from, to []F) error {
 	n := r.rows
 	h := r.before(w.norm1, from)
 	w.q.apply(n, h, r.q, kernels.None, false)
@@ -251,7 +258,7 @@ func (r *run[F]) attend(w *layerWeights[F], from, to []F, add bool) error {
 	if err := w.cache.Attend(r.q, r.k, r.v, r.o); err != nil {
 		return err
 	}
-	w.out.apply(n, r.o, to, kernels.None, add)
+	w.out.apply(n, r.o, to, kernels.None, true)
 	return nil
 }
 

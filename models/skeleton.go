@@ -69,8 +69,11 @@ func (c *SkeletonConfig) stack(p *problems, name string, decoder, reads bool) st
 	p.want(c.LayerNormEps > 0, "layer_norm_eps", c.LayerNormEps, "more than 0")
 	p.want(c.HiddenDropoutProb >= 0 && c.HiddenDropoutProb < 1, "hidden_dropout_prob", c.HiddenDropoutProb, "from 0 to less than 1")
 	p.oneOf("norm", c.Norm, "pre", "post")
-	p.oneOf("residual", c.Residual, "plain", "reversible")
-	p.want(c.Norm != "post" || c.Residual != "reversible", "residual", c.Residual, "plain, or norm pre: a norm after the residual sum cannot be computed back")
+	if c.Norm == "post" {
+		p.residual(c.Residual, normAfter)
+	} else {
+		p.residual(c.Residual, "")
+	}
 	p.oneOf("initializer", c.Initializer, "normal", "xavier_uniform", "sparse_transformer")
 	p.want(c.InitializerRange > 0, "initializer_range", c.InitializerRange, "more than 0")
 	pool := c.pool(p)

@@ -142,7 +142,7 @@ func (s *stack) runNodes(b *layers.Builder, in Inputs, mem memory, layersPerBloc
 	x, in.Lens = s.prepend(b, x, in.Lens)
 	in.first = b.Scope(fmt.Sprint(s.names.layer, 0))
 	if s.reverse {
-		x = s.reversible(b, x, in, mem)
+		x = s.reversible(b, x, in, mem, layersPerBlock)
 	} else if s.pool != "" { // layers are levels of ever coarser rows
 		x = layers.Hierarchy(b.Scope(s.names.pool), x, in.Lens, s.Layers, s.pool, func(l int, x, lens *Node) *Node {
 			level := in
@@ -191,29 +191,34 @@ func (s *stack) block(b *layers.Builder, l, layersPerBlock int, layer func(l int
 }
 
 // reversible runs the layers as y1 = x1 + attention(x2), y2 = x2 + feed(y1) from two equal streams, whose mean goes on. Where there
-// is a memory, what is read from it after the attention belongs to the first sum.
+// is a memory, a layer is three such sums in turn, the one in the middle of what is read from it: the streams change places in the next layer.
+// layersPerBlock > 1 keeps the streams before every so many layers and computes back from those.
 //
-// Source: Kitaev, Kaiser, Levskaya 2020, arXiv 2001.04451, section 3.
+// Source: Kitaev, Kaiser, Levskaya 2020, arXiv 2001.04451, section 3; three sums as their code has them.
 // Differs: the streams are averaged, not concatenated, so plain and reversible models have the same weights.
-func (s *stack) reversible(b *layers.Builder, x *Node, in Inputs, mem memory) *Node {
+func (s *stack) reversible(b *layers.Builder, x *Node, in Inputs, mem memory, layersPerBlock int) *Node {
 	if b.Err() != nil {
 		return nil
 	}
-	blocks := make([]engine.ReversibleBlock, s.Layers)
-	for l := range blocks {
+	var halves []engine.Branch
+	for l := range s.Layers {
 		lb := b.Scope(fmt.Sprint(s.names.layer, l))
-		blocks[l] = engine.ReversibleBlock{
-			F: func(x *Node) *Node {
-				if s.cross == nil {
-					return s.attend(lb, l, x, nil, in)
-				}
-				a := s.attend(lb, l, x, nil, in)
-				return s.attendMemory(lb, l, layers.Add(b, x, a), a, in, mem)
-			},
-			G: func(x *Node) *Node { return s.feed(lb, x, nil) },
+		halves = append(halves, func(x *Node) *Node { return s.attend(lb, l, x, nil, in) })
+		if s.cross != nil {
+			halves = append(halves, func(x *Node) *Node { return s.attendMemory(lb, l, x, nil, in, mem) })
 		}
+		halves = append(halves, func(x *Node) *Node { return s.feed(lb, x, nil) })
 	}
-	y1, y2, err := engine.Reversible(x, x, blocks...)
+	return meanOfStreams(b, x, s.Layers, layersPerBlock, halves)
+}
+
+// meanOfStreams runs reversible halves of n layers from two equal streams and gives their mean.
+func meanOfStreams(b *layers.Builder, x *Node, n, layersPerBlock int, halves []engine.Branch) *Node {
+	anchors := 0
+	if layersPerBlock > 1 { // one layer is what is computed back at a time anyway
+		anchors = layersPerBlock * len(halves) / n
+	}
+	y1, y2, err := engine.ReversibleHalves(x, x, anchors, halves...)
 	if b.Err() != nil {
 		return nil // a branch failed and says where
 	}

@@ -29,6 +29,7 @@ type StarTransformerConfig struct {
 	ShareAcrossSteps      bool    `json:"share_across_steps"`      // all steps have the same weights
 	LayerNormEps          float64 `json:"layer_norm_eps"`          // 0 = 1e-5, of mode fastnlp 1e-6
 	HiddenDropoutProb     float64 `json:"hidden_dropout_prob"`     // on the embeddings and inside the head
+	Residual              string  `json:"residual,omitempty"`      // plain
 }
 
 // StarTransformer is the model.
@@ -66,6 +67,7 @@ func NewStarTransformer(c StarTransformerConfig) (*StarTransformer, error) {
 	}
 	var p problems
 	p.oneOf("task", c.Task, "sequence_classification", "token_classification", "regression")
+	p.residual(c.Residual, ": ring and relay take turns, and what a norm follows cannot be computed back")
 	p.want(c.VectorSize >= 0 && c.VectorSize <= maxSize, "vector_size", c.VectorSize, fmt.Sprintf("0 to %d", maxSize))
 	if c.VectorSize > 0 {
 		p.want(c.VocabSize == 0, "vocab_size", c.VocabSize, "0 beside vector_size: a model reads tokens or vectors")
