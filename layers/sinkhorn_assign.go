@@ -3,6 +3,7 @@ package layers
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"gorgonia.org/tensor"
 
@@ -29,6 +30,41 @@ const maxHungarian = 64
 func AssignBlocks(b *Builder, p *Node, how Assignment) *Node { return b.Op(assign{how}, p) }
 
 type assign struct{ how Assignment }
+
+// OneHotBlocks is 1 where a slot has chosen a block, else 0: chosen int32 [B,H,N] -> [B,H,N,M], in the type of p [B,H,N,M], which is not read.
+func OneHotBlocks(b *Builder, chosen, p *Node) *Node { return b.Op(oneHotBlocks{}, chosen, p) }
+
+type oneHotBlocks struct{}
+
+func (oneHotBlocks) Name() string                            { return "one_hot_blocks" }
+func (oneHotBlocks) DiffWRT() []bool                         { return []bool{false, false} }
+func (oneHotBlocks) Diff(Nodes, *Node, *Node) (Nodes, error) { return Nodes{nil, nil}, nil }
+
+func (oneHotBlocks) Infer(in []engine.Type) (engine.Type, error) {
+	if s := in[1].Shape; len(s) != 4 || in[0].Dtype != tensor.Int32 || !slices.Equal(in[0].Shape, s[:3]) {
+		return engine.Type{}, fmt.Errorf("blocks %v of weights %v", in[0], in[1])
+	}
+	return in[1], nil
+}
+
+func (oneHotBlocks) Run(out engine.Value, in []engine.Value) error {
+	if engine.IsF32(out) {
+		oneHotRun[float32](out, in[0])
+	} else {
+		oneHotRun[float64](out, in[0])
+	}
+	return nil
+}
+
+func oneHotRun[F kernels.Float](out, in engine.Value) {
+	y, m := engine.Floats[F](out), lastOf(out.Shape())
+	clear(y)
+	for slot, v := range engine.Ints(in) {
+		if v >= 0 {
+			y[slot*m+int(v)] = 1
+		}
+	}
+}
 
 func (assign) Name() string                            { return "assign_blocks" }
 func (assign) DiffWRT() []bool                         { return []bool{false} }

@@ -47,6 +47,8 @@ var entries = map[string]func() fields{
 	"hier_block":     func() fields { return &hierEntry{} },
 	"overlap_block":  func() fields { return &overlapEntry{} },
 	"random":         func() fields { return &randomEntry{} },
+	"sinkhorn":       func() fields { return &sinkhornEntry{} },
+	"sortcut":        func() fields { return &sortcutEntry{} },
 	"sparse_strided": func() fields { return &stridedEntry{} },
 	"sparse_fixed":   func() fields { return &fixedEntry{} },
 	"pattern":        func() fields { return &patternEntry{} },

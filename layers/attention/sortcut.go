@@ -1,0 +1,55 @@
+package attention
+
+import (
+	"fmt"
+
+	"github.com/euryale-ml/euryale/layers"
+)
+
+// SortCut is attention of all queries on the first Slots of the sorted blocks, see Sinkhorn: Slots·Size keys, each made of the keys of all
+// blocks. A decoder cannot have it, as slots are made of the whole sequence; its cross-attention on a memory can, where blocks of the memory are
+// sorted by the memory alone.
+//
+// Cost: T·Slots·Size scores and as many products for mixing, linear in T; the sort matrix takes (T/Size)² numbers and 2·Iterations exponentials
+// of each.
+// Source: Tay et al. 2020, arXiv 2002.11296, section 3.4.
+// Differs: other code makes slots by the mean of all queries and keeps the heaviest blocks one after the other.
+type SortCut struct {
+	Sorting
+	Slots int
+}
+
+var _ Mixer = SortCut{}
+
+// Pattern is every pair.
+func (SortCut) Pattern() Pattern { return Full{} }
+
+// Mix adds the attention of a layer.
+func (a SortCut) Mix(b *layers.Builder, in Stream) *Node {
+	q, k, v := in.Split(b)
+	if b.Err() != nil {
+		return nil
+	}
+	if in.Labels != nil {
+		return b.Failf("sortcut: biases by relative position, but sorted keys have no position; use other positions")
+	}
+	s := a.cut(b, in, k.Shape()[1])
+	return s.attend(b, in, Full{}, false, q, s.slots(b, k, false), s.slots(b, v, false))
+}
+
+// cut is what is left of the sorted blocks of t tokens.
+func (a SortCut) cut(b *layers.Builder, in Stream, t int) sortedBlocks {
+	s := Sinkhorn{Sorting: a.Sorting}.sorted(b, in, t)
+	if b.Err() != nil {
+		return s
+	}
+	if n := s.p.Shape()[2]; a.Slots < n {
+		s.p = layers.Slice(b, s.p, 2, 0, a.Slots)
+		if s.chosen != nil {
+			s.chosen = layers.Slice(b, s.chosen, 2, 0, a.Slots)
+		}
+	}
+	return s
+}
+
+func (a SortCut) String() string { return fmt.Sprintf("sortcut(%d,%d)", a.Size, a.Slots) }
