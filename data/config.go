@@ -54,6 +54,8 @@ type Config struct {
 	Channels int `json:"channels,omitempty"`
 	// Order is the order in which an image is generated: raster (the default), or blocks(HEIGHT,WIDTH) in pixels.
 	Order string `json:"order,omitempty"`
+	// LowSize gives each image beside it, made so small, [height, width], by means: what a model for super-resolution reads.
+	LowSize []int `json:"low_size,omitempty"`
 	// PatchSize cuts images into [height, width] before they are resized; PatchStride is from one to the next, 0: side by side.
 	PatchSize   []int `json:"patch_size,omitempty"`
 	PatchStride int   `json:"patch_stride,omitempty"`

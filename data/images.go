@@ -189,6 +189,7 @@ func (c Config) validateImages(fault func(ok bool, path string, value any, want 
 			fmt.Sprintf("height and width, such as [28,28], each 1 to %d", maxSide))
 	}
 	size(c.ImageSize, "image_size")
+	size(c.LowSize, "low_size")
 	size(c.PatchSize, "patch_size")
 	fault(c.PatchStride == 0 || c.PatchStride > 0 && c.PatchStride <= maxSide && len(c.PatchSize) > 0, "patch_stride", c.PatchStride, fmt.Sprintf("1 to %d, with data.patch_size; 0: patches side by side", maxSide))
 	fault(c.ImageLevels == 0 || c.ImageLevels >= 2 && c.ImageLevels <= 256, "image_levels", c.ImageLevels, "2 to 256, or 0: those of the source")
@@ -201,12 +202,13 @@ func (c Config) validateImages(fault func(ok bool, path string, value any, want 
 			set   bool
 			path  string
 			value any
-		}{{len(c.ImageSize) > 0, "image_size", c.ImageSize}, {len(c.PatchSize) > 0, "patch_size", c.PatchSize}, {c.ImageLevels != 0, "image_levels", c.ImageLevels},
+		}{{len(c.ImageSize) > 0, "image_size", c.ImageSize}, {len(c.LowSize) > 0, "low_size", c.LowSize}, {len(c.PatchSize) > 0, "patch_size", c.PatchSize}, {c.ImageLevels != 0, "image_levels", c.ImageLevels},
 			{c.ImageValues != 0, "image_values", c.ImageValues}, {c.Channels != 0, "channels", c.Channels}, {c.Order != "", "order", c.Order}} {
 			fault(!k.set, k.path, k.value, "nothing: the data are no images (data.objective image_density, or a set of images)")
 		}
 		return
 	}
 	fault(c.objective() == "image_density" || c.objective() == "sequence_classification", "objective", c.objective(), "image_density or sequence_classification of images")
+	fault(len(c.LowSize) == 0 || c.objective() == "image_density", "low_size", c.LowSize, "nothing: it is for image_density")
 	fault(c.Tokenizer == "", "tokenizer", c.Tokenizer, "nothing: images have levels (data.image_levels)")
 }

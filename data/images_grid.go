@@ -75,11 +75,16 @@ func (s ImageShape) WriteGrid(w io.Writer, rows [][]int32, scale int) error {
 // size in pixels.
 //
 // Errors: those of a file; ErrFormat for another size.
-func (s ImageShape) ReadImage(path string) ([]int32, error) {
+func (s ImageShape) ReadImage(path string) ([]int32, error) { return s.read(path, false) }
+
+// ReadResized is ReadImage of a file that may be larger, and is made small by means.
+func (s ImageShape) ReadResized(path string) ([]int32, error) { return s.read(path, true) }
+
+func (s ImageShape) read(path string, larger bool) ([]int32, error) {
 	left := maxBytes
 	ids := make([]int32, 0, s.Size())
 	err := readPhoto(path, "", &left, func(p picture) error {
-		if p.height != s.Height || p.width != s.Width {
+		if !(larger && p.height >= s.Height && p.width >= s.Width) && (p.height != s.Height || p.width != s.Width) {
 			return &Error{Kind: ErrFormat, Path: path, What: fmt.Sprintf("%dx%d pixels, the model has images of %dx%d", p.height, p.width, s.Height, s.Width), Fix: "give an image of that size"}
 		}
 		p = p.coloured(s.Channels)

@@ -24,6 +24,7 @@ type tiles struct {
 	shape  ImageShape
 	order  []int
 	levels []byte // [N,T]
+	low    lowImages
 	labels []string
 	parts  []int8
 	bands  int // of all images before
@@ -39,6 +40,7 @@ func (c Config) readTiles() (*tiles, error) {
 	values, levels, channels := c.imageValues()
 	t := &tiles{shape: ImageShape{Channels: channels, Levels: levels}}
 	t.shape.BlockHeight, t.shape.BlockWidth, _ = c.blocks()
+	t.low.shape = c.lowShape(t.shape)
 	ph, pw := sides(c.PatchSize)
 	first := ""
 	err := readImages(c.imagePath(), values, func(p picture) error {
@@ -87,6 +89,10 @@ func (t *tiles) add(c Config, p picture, part int8) error {
 			return &Error{Kind: ErrFormat, Path: p.name, What: fmt.Sprintf("data.order has blocks of %dx%d, the images %dx%d pixels", s.BlockHeight, s.BlockWidth, s.Height, s.Width),
 				Fix: "give smaller blocks"}
 		}
+		if l := t.low.shape; l.Height > s.Height || l.Width > s.Width {
+			return &Error{Kind: ErrFormat, Path: p.name, What: fmt.Sprintf("data.low_size is %dx%d, the images %dx%d pixels", l.Height, l.Width, s.Height, s.Width),
+				Fix: "make it smaller"}
+		}
 		t.order = s.Order()
 	}
 	values, _, _ := c.imageValues()
@@ -97,6 +103,7 @@ func (t *tiles) add(c Config, p picture, part int8) error {
 	for _, at := range t.order {
 		t.levels = append(t.levels, levels[at])
 	}
+	t.low.add(p, values)
 	t.labels = append(t.labels, p.label)
 	t.parts = append(t.parts, part)
 	if int64(len(t.levels)) > maxBytes {
@@ -156,7 +163,7 @@ func (t *tiles) classes(c Config) []string {
 // Errors: ErrTooShort; ErrLabel where classes are asked for and one is none of them.
 func (t *tiles) part(c Config, name string, which int8, classes []string) (*Part, error) {
 	density := c.objective() == "image_density"
-	p := &Part{Name: name, source: c.imagePath(), view: imageView{len(classes), density}, bounds: []int{0}, image: &t.shape}
+	p := &Part{Name: name, source: c.imagePath(), view: imageView{len(classes), density, t.low.shape.Size()}, bounds: []int{0}, image: &t.shape, low: lowImages{shape: t.low.shape}}
 	n := t.shape.Size()
 	for i, label := range t.labels {
 		if which >= 0 && t.parts[i] != which {
@@ -170,6 +177,7 @@ func (t *tiles) part(c Config, name string, which int8, classes []string) (*Part
 		p.tokens.small = append(p.tokens.small, t.levels[i*n:(i+1)*n]...)
 		p.bounds = append(p.bounds, p.tokens.len())
 		p.labels = append(p.labels, int32(class))
+		p.low.levels = append(p.low.levels, t.low.of(i)...)
 	}
 	p.bytes = int64(p.tokens.len())
 	if p.tokens.len() == 0 {
@@ -196,6 +204,7 @@ func (c Config) loadImages() (*Corpus, error) {
 		*to = p
 		_ = binary.Write(digest, binary.LittleEndian, uint64(p.Documents()))
 		_, _ = digest.Write(p.tokens.small)
+		_, _ = digest.Write(p.low.levels)
 		_ = binary.Write(digest, binary.LittleEndian, p.labels)
 	}
 	corpus.Digest = hex.EncodeToString(digest.Sum(nil))
@@ -268,10 +277,12 @@ func (p *Part) checkImageLength(t int) error {
 //
 // Targets are the ids themselves: it is the model that moves what it reads by one, with a vector of its own in front, so that every level is
 // predicted, the first one too. A batch counts a byte for each level, so that the loss in bits divided by that is bits per dimension. Where
-// images have classes they are Labels, and More["class_labels"] for models that read them; -1: none.
+// images have classes they are Labels, and More["class_labels"] for models that read them; -1: none. More["low_ids"] are the levels of the same image
+// in small, row by row.
 type imageView struct {
 	classes int
 	density bool
+	low     int // levels of the smaller image; 0: there is none
 }
 
 func (imageView) frame() frame { return frame{whole: true} }
@@ -280,8 +291,14 @@ func (v imageView) shape(int) Shape {
 	s := Shape{Classes: v.classes}
 	if v.classes > 0 {
 		s.Labels = 1
-		if v.density {
-			s.More = map[string]int{"class_labels": 1}
+	}
+	if v.density {
+		s.More = map[string]int{}
+		if v.classes > 0 {
+			s.More["class_labels"] = 1
+		}
+		if v.low > 0 {
+			s.More["low_ids"] = v.low
 		}
 	}
 	return s
@@ -302,6 +319,11 @@ func (v imageView) fill(b *Batch, r int, p *Part, w span, _ uint64) {
 	}
 	if classes := b.More["class_labels"]; classes != nil {
 		classes[r] = p.labels[w.doc]
+	}
+	if low := b.More["low_ids"]; low != nil {
+		for i, level := range p.low.of(w.doc) {
+			rowOf(b, low, r)[i] = int32(level)
+		}
 	}
 }
 

@@ -18,6 +18,7 @@ type Part struct {
 	targetBounds []int
 
 	image *ImageShape // of images
+	low   lowImages
 
 	task *examples // in place of all that, if it is of a task
 }

@@ -50,6 +50,9 @@ func DrawImages(ctx context.Context, m models.Model, params *layers.Params, n, s
 		if positions := m.Dims().Positions; size != positions {
 			return nil, fmt.Errorf("images of %d levels, the model draws images of %d: set data.image_size and data.channels to its own", size, positions)
 		}
+		if s.Low != nil {
+			return nil, fmt.Errorf("a smaller image is given, but a model of type %s reads none", m.Type())
+		}
 		return painter.Paint(params, models.Painting{Images: n, Given: given, Done: done,
 			Next: func(image int, logits []float32) int32 { return samplers[image].Next(logits) }})
 	}

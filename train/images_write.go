@@ -34,6 +34,9 @@ func writeImages(m models.Causal, params *layers.Params, size int, given []int32
 	if size%each != 0 {
 		return nil, fmt.Errorf("images of %d levels, a pixel of the model has %d: set data.channels", size, each)
 	}
+	if err := readLow(session, m, samplers[0].Low); err != nil {
+		return nil, err
+	}
 	session.Select(make([]int, n))
 	if err := setClasses(session, m, samplers); err != nil {
 		return nil, err
@@ -56,6 +59,18 @@ func writeImages(m models.Causal, params *layers.Params, size int, given []int32
 		}
 	}
 	return images, nil
+}
+
+// readLow gives a model for super-resolution the smaller image, and no other model any.
+func readLow(s *models.Session, m models.Model, low []int32) error {
+	of, ok := m.(models.OfImages)
+	switch {
+	case low != nil:
+		return s.ReadLow(low)
+	case ok && of.Images().LowHeight > 0:
+		return fmt.Errorf("the model makes a smaller image of %dx%d larger: give one", of.Images().LowHeight, of.Images().LowWidth)
+	}
+	return nil
 }
 
 // setClasses says of what class the images are: that of their samplers, else all classes in turn.
@@ -104,6 +119,10 @@ func fitsImages(m models.Model, p *data.Part, order string, t int) error {
 			"the images are %s: want [%d, %d] and %d channels, as model.height, model.width and model.channels say", s, want.Height, want.Width, want.Channels)}
 	}
 	var faults []error
+	if low, _, _ := p.Low(0); want.LowHeight > 0 && (low.Height != want.LowHeight || low.Width != want.LowWidth) {
+		faults = append(faults, &config.FieldError{Path: "data.low_size", Value: []int{low.Height, low.Width}, Want: fmt.Sprintf(
+			"want [%d, %d], as model.encoder.height and model.encoder.width say", want.LowHeight, want.LowWidth)})
+	}
 	if !slices.Equal(of.Order(), s.Order()) {
 		faults = append(faults, &config.FieldError{Path: "data.order", Value: cmp.Or(order, "raster"), Want: "want the order in which the model generates, " + want.Order})
 	}

@@ -80,6 +80,7 @@ type Sampling struct {
 	TopK        int     // only the k most likely tokens; 0: all
 	TopP        float64 // only the most likely tokens that together have this probability; 0 or 1: all
 	Class       *int    // of images, by a model that knows classes; nil: all classes in turn
+	Low         []int32 // of images, the levels of the smaller one that a model for super-resolution reads
 	Seed        uint64  // token number i is a function of (seed, i) and the logits
 }
 

@@ -41,6 +41,7 @@ followed at once, and the best one is written at the end; nothing is drawn then.
 
 A model of images draws --count of them, with --temperature (1 unless told), into a grid. With --prompt F.png they begin with the
 part --keep of that image, which must have the size of theirs, in the order in which images are generated: 0.5 of rows is the upper half.
+With --low F.png a model for super-resolution makes that image larger, in --count ways.
 
 The memory of a long text is what the attention patterns of the model can still reach, no more.`,
 		Example: examples(
@@ -65,6 +66,7 @@ The memory of a long text is what the attention patterns of the model can still 
 	fl.IntVar(&f.images.count, "count", 16, "images to draw")
 	fl.StringVar(&f.images.class, "class", "", "class of the images, of a model that knows classes (without it all classes in turn)")
 	fl.Float64Var(&f.images.keep, "keep", 0.5, "part of the image of --prompt that is given")
+	fl.StringVar(&f.images.low, "low", "", "image to enlarge, by a model for super-resolution; a larger one is made small before")
 	addSet(c, &f.sets)
 	f.changed = fl.Changed
 	return command(c, func(ctx context.Context, args []string) error { return a.generate(ctx, args[0], f) })

@@ -12,6 +12,7 @@ import (
 
 	"github.com/euryale-ml/euryale/checkpoints"
 	"github.com/euryale-ml/euryale/data"
+	"github.com/euryale-ml/euryale/models"
 	"github.com/euryale-ml/euryale/train"
 )
 
@@ -21,6 +22,7 @@ type imageFlags struct {
 	count  int
 	keep   float64
 	class  string
+	low    string
 }
 
 // draw writes a grid of images that a model draws.
@@ -44,6 +46,15 @@ func (a *app) draw(ctx context.Context, l *loaded, f generateFlags) error {
 			return err
 		}
 		given = given[:int(f.images.keep*float64(len(given)))]
+	}
+	if f.images.low != "" {
+		low, ok := l.job.Data.LowShape(shape)
+		if !ok {
+			return usagef("--low is for models that make a smaller image larger: this one reads none")
+		}
+		if f.decoding.Low, err = low.ReadResized(f.images.low); err != nil {
+			return err
+		}
 	}
 	if f.changed("class") {
 		known := l.job.Data.Classes
@@ -90,7 +101,7 @@ func (a *app) sampleImages(ctx context.Context, run *train.Run) {
 		if eval != nil {
 			eval(e)
 		}
-		images, err := train.DrawImages(ctx, run.Model, run.Trainer.Params, 16, shape.Size(), nil, train.Sampling{Temperature: 1, Seed: 1}, nil)
+		images, err := samples(ctx, run, shape)
 		if err == nil {
 			err = writeGrid(filepath.Join(run.Dir, "samples", fmt.Sprintf("step-%08d.png", e.Step)), shape, images)
 		}
@@ -98,4 +109,26 @@ func (a *app) sampleImages(ctx context.Context, run *train.Run) {
 			a.out.note("warning: no sample was drawn: %v", err)
 		}
 	}
+}
+
+// samples are 16 images that a model draws. Of super-resolution they are lines of four: an image of the validation part in small, what the model makes
+// of that, twice, and the image.
+func samples(ctx context.Context, run *train.Run, shape data.ImageShape) (all [][]int32, err error) {
+	draw := func(n int, s train.Sampling) ([][]int32, error) {
+		return train.DrawImages(ctx, run.Model, run.Trainer.Params, n, shape.Size(), nil, s, nil)
+	}
+	of, ok := run.Model.(models.OfImages)
+	if !ok || of.Images().LowHeight == 0 {
+		return draw(16, train.Sampling{Temperature: 1, Seed: 1})
+	}
+	val := run.Corpus.Val
+	for i := range min(4, val.Documents()) {
+		low, ids, _ := val.Low(i)
+		two, err := draw(2, train.Sampling{Temperature: 1, Seed: uint64(1 + i), Low: ids})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, shape.Enlarge(low, ids), two[0], two[1], val.Document(i))
+	}
+	return all, nil
 }
