@@ -74,6 +74,7 @@ func TestAxialTransformerPaints(t *testing.T) {
 		axialText(5, 3, 3, 7, `,"encoder_layers":4,"outer_layers":2,"inner_layers":1`),
 		axialText(2, 3, 2, 5, `,"channels_as":"rows","encoder_layers":0,"outer_layers":2,"inner_layers":3`),
 		axialText(3, 1, 1, 5, `,"encoder_layers":2,"outer_layers":0,"inner_layers":1`),
+		axialText(3, 4, 2, 5, `,"encoder_layers":2,"outer_layers":2,"inner_layers":3,"residual":"reversible"`),
 		axialText(1, 4, 7, 5, `,"encoder_layers":2,"outer_layers":2,"inner_layers":1`),
 	} {
 		model, err := New([]byte(text))

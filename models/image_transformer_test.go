@@ -50,6 +50,7 @@ func TestImageTransformer(t *testing.T) {
 	}{
 		{image1D, ``, false}, {image2D, ``, false}, {image1D, `,"channels":3`, false}, {image2D, `,"channels":3`, false},
 		{`{"type":"full"}`, `,"num_classes":2,"attention_bias":true`, true}, {image1D, `,"num_mixtures":2`, false}, {image2D, `,"norm":"pre"`, false},
+		{image2D, `,"norm":"pre","residual":"reversible"`, false},
 		{image1D, `,"num_mixtures":2,"channels":3`, false}, {image2D, `,"num_mixtures":2`, false},
 	} {
 		t.Run(c.attention+c.more, func(t *testing.T) {
