@@ -35,6 +35,7 @@ var variants = []struct {
 	{"band", "band", func(w int) string { return fmt.Sprintf(`{"type":"band","window_left":%d}`, w-1) }, nil},
 	{"longformer", "longformer", nil, peerLongformer},
 	{"bigbird", "bigbird", nil, peerBigBird},
+	{"sinkhorn", "sinkhorn", func(w int) string { return fmt.Sprintf(`{"type":"sinkhorn","block_size":%d}`, max(w/2, 1)) }, nil},
 }
 
 // peerLongformer is an encoder with half of the window on each side and no global token.

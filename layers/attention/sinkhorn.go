@@ -93,12 +93,11 @@ func (a Sinkhorn) sumScore(b *layers.Builder, in Stream, s sortedBlocks, q, k, v
 	if !a.Causal {
 		return o
 	}
-	first := func(x *Node) *Node { return layers.Slice(b, x, 1, 0, min(a.Size, t)) }
-	own, _ := Attend(b, in.Config(Causal(Full{})), first(q), first(k), first(v))
+	own, _ := Attend(b, in.Config(a.own()), q, k, v)
 	if t <= a.Size || b.Err() != nil {
 		return own
 	}
-	return layers.Concat(b, 1, own, layers.Slice(b, o, 1, a.Size, t))
+	return layers.Concat(b, 1, layers.Slice(b, own, 1, 0, a.Size), layers.Slice(b, o, 1, a.Size, t))
 }
 
 // wholeBlocks puts zeros behind x [B,T,C], so that the last block has size rows.
