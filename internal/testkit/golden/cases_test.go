@@ -26,6 +26,7 @@ var adapters = map[string]func(c *Case, p Precision) ([]Result, error){
 	"led":             runHuggingFace,
 	"longt5":          runHuggingFace,
 	"longformer":      runHuggingFace,
+	"reformer":        runHuggingFace,
 	"local_attention": runLocalAttention,
 	"def_longformer":  runMasks,
 	"def_block_local": runMasks,
@@ -36,6 +37,7 @@ var adapters = map[string]func(c *Case, p Precision) ([]Result, error){
 	"def_bp_transformer":     runDefinition,
 	"def_etc":                runDefinition,
 	"def_image_transformer":  runDefinition,
+	"def_reversible":         runDefinition,
 	"def_sparse_transformer": runDefinition,
 	"def_star_transformer":   runStar,
 }

@@ -25,6 +25,7 @@ var variants = map[string]func(c *Case, p Precision) ([]Result, error){
 	"sparse_transformer_stack": runSparseStack,
 	"axial_transformer_model":  runAxialModel,
 	"sparse_transformer_model": runSparseModel,
+	"reversible_stack":         runReversible,
 }
 
 // runDefinition runs a case of a position-based system.
