@@ -25,6 +25,8 @@ type Painting struct {
 	Images int
 	// Given are levels that all images begin with, in the order of the ids. A level that is generated before some of them does not know these.
 	Given []int32
+	// Classes are those of the images, negative: none; nil: none has one.
+	Classes []int
 	// Next draws a level of an image from the logits [K]. It is called once for each level, given or not, image by image for each place.
 	Next func(image int, logits []float32) int32
 	// Done, if not nil, is told how many levels of each image there are; its error ends the painting.
@@ -59,7 +61,7 @@ type painter interface {
 	close()
 }
 
-func (m *AxialTransformer) paint(params *layers.Params, p Painting, with func(*layers.Params, int, []int32) (painter, error)) ([][]int32, error) {
+func (m *AxialTransformer) paint(params *layers.Params, p Painting, with func(params *layers.Params, classes, ids []int32) (painter, error)) ([][]int32, error) {
 	if err := checkSingle(params); err != nil {
 		return nil, err
 	}
@@ -70,11 +72,15 @@ func (m *AxialTransformer) paint(params *layers.Params, p Painting, with func(*l
 	if err := checkIDs(p.Given, k); err != nil {
 		return nil, err
 	}
+	classes, err := m.classesOf(p)
+	if err != nil {
+		return nil, err
+	}
 	ids, images := make([]int32, p.Images*t), make([][]int32, p.Images)
 	for i := range images {
 		images[i] = make([]int32, t)
 	}
-	d, err := with(params, p.Images, ids)
+	d, err := with(params, classes, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +118,21 @@ func (m *AxialTransformer) paint(params *layers.Params, p Painting, with func(*l
 	return images, nil
 }
 
+// classesOf are the classes of the images, -1 where there is none.
+func (m *AxialTransformer) classesOf(p Painting) ([]int32, error) {
+	classes := make([]int32, p.Images)
+	for i := range classes {
+		classes[i] = -1
+		if p.Classes != nil {
+			classes[i] = int32(p.Classes[i])
+		}
+		if int(classes[i]) >= m.cfg.NumClasses {
+			return nil, fmt.Errorf("class %d, the model has 0 to %d", classes[i], m.cfg.NumClasses-1)
+		}
+	}
+	return classes, nil
+}
+
 // roller runs the whole network for each level.
 type roller struct {
 	program   *engine.Program
@@ -121,14 +142,21 @@ type roller struct {
 	last      []float32
 }
 
-func (m *AxialTransformer) roller(params *layers.Params, n int, ids []int32) (painter, error) {
+func (m *AxialTransformer) roller(params *layers.Params, classes, ids []int32) (painter, error) {
+	return m.rolled(params, classes, ids, m.slice)
+}
+
+// rolled is a roller of a part of the network.
+func (m *AxialTransformer) rolled(params *layers.Params, classes, ids []int32, part func(b *layers.Builder, ids, which, class *Node, layersPerBlock int) *Node) (*roller, error) {
+	n := len(classes)
 	b := layers.New(gorgonia.NewGraph(), params, layers.Options{})
-	in, which := b.Input("ids", tensor.Int32, n, m.levels()), b.Input("slices", tensor.Int32, n)
-	out := m.slice(b, in, which, 0)
+	in, which, labels := b.Input("ids", tensor.Int32, n, m.levels()), b.Input("slices", tensor.Int32, n), b.Input("class_labels", tensor.Int32, n)
+	out := part(b, in, which, m.classVectors(b, labels, which), 0)
 	p, err := compiled(b, out)
 	if err != nil {
 		return nil, err
 	}
+	copy(layers.InputValue(labels).Int32s(), classes)
 	return &roller{program: p, from: ids, ids: layers.InputValue(in).Int32s(), each: layers.InputValue(which).Int32s(), out: out}, nil
 }
 
@@ -164,15 +192,17 @@ func (r *roller) close() { _ = r.program.Close() }
 
 // brush is the network row by row and pixel by pixel. Rows of its buffers are [place][image].
 type brush struct {
-	m     *AxialTransformer
-	n     int
-	ids   []int32 // as they are drawn, [n,T]
-	slice int
+	m       *AxialTransformer
+	n       int
+	ids     []int32 // as they are drawn, [n,T]
+	classes []int32 // [n], negative: none
+	slice   int
 
 	encoder *roller // u of a slice, [n,H·W,C]
 	u       []float32
 	table   []float32    // tokens
 	places  [2][]float32 // of rows and columns
+	kinds   []float32    // of classes
 	outer   *run[float32]
 	inner   *run[float32]
 	norm    normWeights[float32]
@@ -182,21 +212,20 @@ type brush struct {
 	last  []float32 // logits [n,K]
 }
 
-func (m *AxialTransformer) brush(params *layers.Params, n int, ids []int32) (painter, error) {
-	b := layers.New(gorgonia.NewGraph(), params, layers.Options{})
-	in, which := b.Input("ids", tensor.Int32, n, m.levels()), b.Input("slices", tensor.Int32, n)
-	u := m.encode(b, in, which, 0)
-	p, err := compiled(b, u)
+func (m *AxialTransformer) brush(params *layers.Params, classes, ids []int32) (painter, error) {
+	u, err := m.rolled(params, classes, ids, m.encode)
 	if err != nil {
 		return nil, err
 	}
-	c := m.cfg.HiddenSize
-	d := &brush{m: m, n: n, ids: ids, encoder: &roller{program: p, from: ids, ids: layers.InputValue(in).Int32s(), each: layers.InputValue(which).Int32s(), out: u},
-		above: make([]float32, m.width*n*c), last: make([]float32, n*m.cfg.VocabSize)}
+	n, c := len(classes), m.cfg.HiddenSize
+	d := &brush{m: m, n: n, ids: ids, classes: classes, encoder: u, above: make([]float32, m.width*n*c), last: make([]float32, n*m.cfg.VocabSize)}
 	s := &m.inner
 	w := reader[float32]{stack: s, params: params}
 	d.table = w.get("tokens.weight", m.cfg.VocabSize, c)
 	d.places = [2][]float32{w.get(s.names.positions+".0.weight", m.height, c), w.get(s.names.positions+".1.weight", m.width, c)}
+	if m.cfg.NumClasses > 0 {
+		d.kinds = w.get("classes.weight", m.cfg.NumClasses, c)
+	}
 	d.norm, d.head = w.norm("ln_f"), w.matrix("head", c, m.cfg.VocabSize, false)
 	size := s.headSize()
 	d.outer = part[float32](&w, &m.outer, func(l int) (cache[float32], error) {
@@ -315,12 +344,15 @@ func (d *brush) level(image, pixel int) []float32 {
 	return d.table[int(id)*c:][:c]
 }
 
-// place adds what is known of a pixel without its level: row, column, and the slices before.
+// place adds what is known of a pixel without its level: row, column, the slices before, and the class.
 func (d *brush) place(row []float32, image, pixel int) {
 	m, c := d.m, d.m.cfg.HiddenSize
 	kernels.Add(row, d.places[0][pixel/m.width*c:][:c], row)
 	kernels.Add(row, d.places[1][pixel%m.width*c:][:c], row)
 	kernels.Add(row, d.u[(image*m.height*m.width+pixel)*c:][:c], row)
+	if class := int(d.classes[image]); class >= 0 {
+		kernels.Add(row, d.kinds[class*c:][:c], row)
+	}
 }
 
 func (d *brush) close() { d.encoder.close() }

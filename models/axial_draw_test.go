@@ -76,21 +76,26 @@ func TestAxialTransformerPaints(t *testing.T) {
 		axialText(3, 1, 1, 5, `,"encoder_layers":2,"outer_layers":0,"inner_layers":1`),
 		axialText(3, 4, 2, 5, `,"encoder_layers":2,"outer_layers":2,"inner_layers":3,"residual":"reversible"`),
 		axialText(1, 4, 7, 5, `,"encoder_layers":2,"outer_layers":2,"inner_layers":1`),
+		axialText(3, 4, 2, 5, `,"num_classes":3,"encoder_layers":2,"outer_layers":2,"inner_layers":1`),
 	} {
 		model, err := New([]byte(text))
 		require.NoError(t, err)
 		m := model.(*AxialTransformer)
 		params := loud32(t, m)
+		var classes []int
+		if m.cfg.NumClasses > 0 {
+			classes = []int{2, -1, 0}
+		}
 		for _, given := range [][]int32{nil, {3, 0, 1}} {
 			fast, slow := &noise{drawn: make([]uint64, 3)}, &noise{drawn: make([]uint64, 3)}
 			last := 0
-			a, err := m.Paint(params, Painting{Images: 3, Given: given, Next: fast.next, Done: func(done int) error {
+			a, err := m.Paint(params, Painting{Images: 3, Given: given, Classes: classes, Next: fast.next, Done: func(done int) error {
 				require.Equal(t, last+1, done)
 				last = done
 				return nil
 			}})
 			require.NoError(t, err)
-			b, err := m.PaintSlowly(params, Painting{Images: 3, Given: given, Next: slow.next})
+			b, err := m.PaintSlowly(params, Painting{Images: 3, Given: given, Classes: classes, Next: slow.next})
 			require.NoError(t, err)
 			require.Equal(t, b, a, text)
 			require.Equal(t, m.levels(), last)
@@ -98,9 +103,19 @@ func TestAxialTransformerPaints(t *testing.T) {
 				require.NotEqual(t, a[0], a[1])
 			}
 			require.InDeltaSlice(t, slow.logits, fast.logits, 2e-4, text)
+			if classes != nil && given == nil {
+				other := &noise{drawn: make([]uint64, 3)}
+				_, err := m.Paint(params, Painting{Images: 3, Classes: []int{2, -1, 1}, Next: other.next})
+				require.NoError(t, err)
+				k := m.cfg.VocabSize
+				require.Equal(t, fast.logits[:2*k], other.logits[:2*k])
+				require.NotEqual(t, fast.logits[2*k:3*k], other.logits[2*k:3*k])
+				_, err = m.Paint(params, Painting{Images: 1, Classes: []int{3}, Next: other.next})
+				require.ErrorContains(t, err, "class 3, the model has 0 to 2")
+			}
 			again := &noise{drawn: make([]uint64, 3)}
-			c, err := m.paint(params, Painting{Images: 3, Given: given, Next: again.next}, func(params *layers.Params, n int, ids []int32) (painter, error) {
-				d, err := m.brush(params, n, ids)
+			c, err := m.paint(params, Painting{Images: 3, Given: given, Classes: classes, Next: again.next}, func(params *layers.Params, classes, ids []int32) (painter, error) {
+				d, err := m.brush(params, classes, ids)
 				return &replayed{painter: d}, err
 			})
 			require.NoError(t, err)

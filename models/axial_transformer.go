@@ -20,8 +20,9 @@ type AxialTransformerConfig struct {
 	VocabSize         int     `json:"vocab_size"` // K, the levels
 	Height            int     `json:"height"`
 	Width             int     `json:"width"`
-	Channels          int     `json:"channels"`    // or frames of a video
-	ChannelsAs        string  `json:"channels_as"` // slices: one after the other; rows: each row of the image is a row for each channel
+	Channels          int     `json:"channels"`              // or frames of a video
+	ChannelsAs        string  `json:"channels_as"`           // slices: one after the other; rows: each row of the image is a row for each channel
+	NumClasses        int     `json:"num_classes,omitempty"` // of class_labels; 0: no classes
 	HiddenSize        int     `json:"hidden_size"`
 	IntermediateSize  int     `json:"intermediate_size"` // 0 = hidden_size
 	NumAttentionHeads int     `json:"num_attention_heads"`
@@ -41,17 +42,18 @@ var axialPresets = map[string][3]int{"note": {8, 4, 4}, "repo": {8, 8, 8}, "tiny
 // AxialTransformer generates an image slice by slice (a channel, or a frame), each row by row and from left to right. With x_k the
 // levels of slice k:
 //
-//	u = encoder(slices before k)                                                  rows, columns, ...
+//	u = encoder(slices before k + class)                                          rows, columns, ...
 //	h = tokens(x_k)
-//	v = shift down(outer(h + positions + u))                                      rows, columns masked, ...: the rows above
-//	logits = dense(norm(inner(shift right(h) + v + positions + u)))               rows masked: and what is on the left
+//	v = shift down(outer(h + positions + u + class))                              rows, columns masked, ...: the rows above
+//	logits = dense(norm(inner(shift right(h) + v + positions + u + class)))       rows masked: and what is on the left
 //
+// With num_classes Inputs.More["class_labels"], int32 [B], is the class of each image, negative: none.
 // Training takes one slice of each image at a time, drawn anew at each step; its loss stands for those of all of them.
 //
 // Cost: O(N (H+W)) pairs of N = H·W pixels a slice, and as many heavy steps as rows to generate one (Paint).
 // Source: Ho, Kalchbrenner, Weissenborn, Salimans 2019, arXiv 1912.12180, section 3; layer counts of the presets: the note's figure and the official
 // configurations.
-// Differs: no class condition.
+// Differs: a class has one vector for all three parts.
 type AxialTransformer struct {
 	cfg AxialTransformerConfig
 	// The image as the network has it: with channels as rows it is higher and has one slice.
@@ -95,6 +97,7 @@ func NewAxialTransformer(c AxialTransformerConfig) (*AxialTransformer, error) {
 		p.size(name, []int{c.Height, c.Width, c.Channels}[i], maxAxis)
 	}
 	p.oneOf("channels_as", c.ChannelsAs, "slices", "rows")
+	p.want(c.NumClasses >= 0 && c.NumClasses <= maxSize, "num_classes", c.NumClasses, "0 (no classes) or more")
 	p.size("hidden_size", c.HiddenSize, maxSize)
 	p.size("intermediate_size", c.IntermediateSize, maxSize)
 	p.want(c.NumAttentionHeads >= 1 && c.HiddenSize%max(c.NumAttentionHeads, 1) == 0, "num_attention_heads", c.NumAttentionHeads,
@@ -200,7 +203,7 @@ func (m *AxialTransformer) levels() int { return m.height * m.width * m.slices }
 
 // Images are those of the configuration; the ids are in raster order, whatever is generated first.
 func (m *AxialTransformer) Images() Images {
-	return Images{Height: m.cfg.Height, Width: m.cfg.Width, Channels: m.cfg.Channels, Order: "raster"}
+	return Images{Height: m.cfg.Height, Width: m.cfg.Width, Channels: m.cfg.Channels, Order: "raster", Classes: m.cfg.NumClasses}
 }
 
 // Order are the places of the ids.
@@ -240,23 +243,47 @@ func (m *AxialTransformer) Forward(b *layers.Builder, in Inputs, layersPerBlock 
 	case !some:
 		which = m.everySlice(b, batch)
 	}
-	logits := m.slice(b, ids, which, layersPerBlock)
+	logits := m.slice(b, ids, which, m.classVectors(b, in.More["class_labels"], which), layersPerBlock)
 	if some {
 		return Outputs{Logits: logits, Slices: which}
 	}
 	return Outputs{Logits: m.interleave(b, logits, batch)}
 }
 
-// slice gives the logits [E,H·W,K] of slice which[e] of image e·B/E.
-func (m *AxialTransformer) slice(b *layers.Builder, ids, which *Node, layersPerBlock int) *Node {
-	u := m.encode(b, ids, which, layersPerBlock)
+// classVectors are those [E,H·W,C] of the classes of images, labels [B], for slice which[e] of image e·B/E; nil if there are none.
+func (m *AxialTransformer) classVectors(b *layers.Builder, labels, which *Node) *Node {
+	if m.cfg.NumClasses == 0 || b.Err() != nil {
+		return nil
+	}
+	table := b.Scope("classes").Param("weight", m.tables(), m.cfg.NumClasses, m.cfg.HiddenSize)
+	if labels == nil {
+		return nil
+	}
+	batch, e := labels.Shape()[0], which.Shape()[0]
+	if each := e / batch; each > 1 {
+		labels = layers.TakeIDs(b, layers.Reshape(b, labels, batch, 1), m.constant(b, fmt.Sprint("axial.class.", each), make([]int32, each)))
+	}
+	return ofClasses(b, table, layers.Reshape(b, labels, e), m.height*m.width)
+}
+
+// plus adds the vectors of classes, if there are any.
+func plus(b *layers.Builder, x, class *Node) *Node {
+	if class == nil {
+		return x
+	}
+	return layers.Add(b, x, class)
+}
+
+// slice gives the logits [E,H·W,K] of slice which[e] of image e·B/E. class are vectors of classVectors.
+func (m *AxialTransformer) slice(b *layers.Builder, ids, which, class *Node, layersPerBlock int) *Node {
+	u := m.encode(b, ids, which, class, layersPerBlock)
 	h := layers.Embedding(b.Scope("tokens"), layers.PickSlice(b, ids, which, m.slices), m.cfg.VocabSize, m.cfg.HiddenSize, m.tables())
 
-	v := layers.Add(b, m.outer.addAxes(b, h), u)
+	v := plus(b, layers.Add(b, m.outer.addAxes(b, h), u), class)
 	v = m.shiftDown(b, m.outer.through(b, v, layersPerBlock))
 
 	w := layers.Add(b, m.shiftRight(b, h), v)
-	w = layers.Add(b, m.inner.addAxes(b, w), u)
+	w = plus(b, layers.Add(b, m.inner.addAxes(b, w), u), class)
 	w = m.inner.through(b, w, layersPerBlock)
 
 	w = layers.LayerNorm(b.Scope("ln_f"), w, layers.NormConfig{Eps: m.cfg.LayerNormEps})
@@ -265,10 +292,10 @@ func (m *AxialTransformer) slice(b *layers.Builder, ids, which *Node, layersPerB
 
 // encode is u [E,H·W,C]: what the slices before slice which[e] say of each pixel of it. A convolution of 3x3 reads their levels, from 0 to 1, and a
 // plane for each slice that is 1 in the one that is asked for.
-func (m *AxialTransformer) encode(b *layers.Builder, ids, which *Node, layersPerBlock int) *Node {
+func (m *AxialTransformer) encode(b *layers.Builder, ids, which, class *Node, layersPerBlock int) *Node {
 	planes := layers.SlicePlanes(b, ids, which, layers.PlanesConfig{Height: m.height, Width: m.width, Slices: m.slices, Levels: m.cfg.VocabSize})
 	u := layers.Linear(b.Scope("encoder.conv"), planes, layers.LinearConfig{Out: m.cfg.HiddenSize, InOut: true, Init: layers.VarianceScaling(1, true)})
-	return m.encoder.through(b, m.encoder.addAxes(b, u), layersPerBlock)
+	return m.encoder.through(b, plus(b, m.encoder.addAxes(b, u), class), layersPerBlock)
 }
 
 // addAxes adds the vectors of the row and of the column of each pixel.

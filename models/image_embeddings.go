@@ -109,12 +109,20 @@ func (s *stack) addClass(b *layers.Builder, x, labels *Node) *Node {
 	if s.image.classes == 0 || b.Err() != nil {
 		return x
 	}
-	batch, t := x.Shape()[0], x.Shape()[1]
 	table := b.Scope(s.image.classNames).Param("weight", s.ofTables(), s.image.classes, s.Hidden)
 	if labels == nil {
 		return x
 	}
-	own := layers.Gather(b, layers.Reshape(b, table, 1, s.image.classes, s.Hidden), layers.Reshape(b, labels, 1, batch))
+	return layers.Add(b, x, ofClasses(b, table, labels, x.Shape()[1]))
+}
+
+// ofClasses are the vectors [B,T,C] of classes, int32 [B], at T positions each; those of a negative class are 0.
+func ofClasses(b *layers.Builder, table, labels *Node, t int) *Node {
+	if b.Err() != nil {
+		return nil
+	}
+	batch, classes, c := labels.Shape()[0], table.Shape()[0], table.Shape()[1]
+	own := layers.Gather(b, layers.Reshape(b, table, 1, classes, c), layers.Reshape(b, labels, 1, batch))
 	same := b.Const(fmt.Sprint("images.class.", t), tensor.New(tensor.WithShape(t), tensor.WithBacking(make([]int32, t))))
-	return layers.Add(b, x, layers.Gather(b, layers.Reshape(b, own, batch, 1, s.Hidden), same))
+	return layers.Gather(b, layers.Reshape(b, own, batch, 1, c), same)
 }

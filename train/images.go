@@ -53,7 +53,11 @@ func DrawImages(ctx context.Context, m models.Model, params *layers.Params, n, s
 		if s.Low != nil {
 			return nil, fmt.Errorf("a smaller image is given, but a model of type %s reads none", m.Type())
 		}
-		return painter.Paint(params, models.Painting{Images: n, Given: given, Done: done,
+		classes, err := classesOf(m, samplers)
+		if err != nil {
+			return nil, err
+		}
+		return painter.Paint(params, models.Painting{Images: n, Given: given, Classes: classes, Done: done,
 			Next: func(image int, logits []float32) int32 { return samplers[image].Next(logits) }})
 	}
 	return writeImages(causal, params, size, given, samplers, done)

@@ -38,7 +38,11 @@ func writeImages(m models.Causal, params *layers.Params, size int, given []int32
 		return nil, err
 	}
 	session.Select(make([]int, n))
-	if err := setClasses(session, m, samplers); err != nil {
+	classes, err := classesOf(m, samplers)
+	if err == nil && classes != nil {
+		err = session.SetClasses(classes)
+	}
+	if err != nil {
 		return nil, err
 	}
 	images, next := make([][]int32, n), slices.Repeat([]int32{start}, n*each)
@@ -73,8 +77,8 @@ func readLow(s *models.Session, m models.Model, low []int32) error {
 	return nil
 }
 
-// setClasses says of what class the images are: that of their samplers, else all classes in turn.
-func setClasses(s *models.Session, m models.Model, samplers []*Sampler) error {
+// classesOf says of what class the images are: that of their samplers, else all classes in turn; nil if the model knows none.
+func classesOf(m models.Model, samplers []*Sampler) ([]int, error) {
 	all := 0
 	if of, ok := m.(models.OfImages); ok {
 		all = of.Images().Classes
@@ -83,7 +87,7 @@ func setClasses(s *models.Session, m models.Model, samplers []*Sampler) error {
 	for i, of := range samplers {
 		switch {
 		case of.Class != nil && all == 0:
-			return errors.New("a class is asked for, but the model knows none: train one with num_classes")
+			return nil, errors.New("a class is asked for, but the model knows none: train one with num_classes")
 		case of.Class != nil:
 			classes[i] = *of.Class
 		case all > 0:
@@ -91,9 +95,9 @@ func setClasses(s *models.Session, m models.Model, samplers []*Sampler) error {
 		}
 	}
 	if all == 0 {
-		return nil
+		return nil, nil
 	}
-	return s.SetClasses(classes)
+	return classes, nil
 }
 
 // pixel draws the levels of a pixel from the numbers of a mixture. Top-k and top-p do not apply.

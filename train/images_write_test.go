@@ -64,19 +64,50 @@ func TestDrawPixels(t *testing.T) {
 
 // TestDrawClasses: without a class images are of all classes in turn.
 func TestDrawClasses(t *testing.T) {
-	m, params := drawing(t, `,"num_classes":2`)
-	draw := func(class *int) [][]int32 {
-		all, err := DrawImages(context.Background(), m, params, 4, 18, nil, Sampling{Temperature: 1, Seed: 1, Class: class}, nil)
-		require.NoError(t, err)
-		return all
+	for _, kind := range []string{"image", "axial"} {
+		m, params := drawing(t, `,"num_classes":2`)
+		if kind == "axial" {
+			var err error
+			m, err = models.New([]byte(`{"model_type":"axial_transformer","height":3,"width":2,"channels":3,"vocab_size":5,"num_classes":2,"hidden_size":8,"num_attention_heads":2,
+				"encoder_layers":0,"outer_layers":2,"inner_layers":1}`))
+			require.NoError(t, err)
+			params, err = models.NewParams(m, tensor.Float32, 3)
+			require.NoError(t, err)
+			for _, name := range []string{"head.weight", "inner.h.0.mlp.fc_out.weight"} {
+				p, ok := params.Get(name)
+				require.True(t, ok)
+				draw, x := layers.Normal(1)(name, p.Value.Shape(), 7), p.Value.Float32s()
+				for i := range x {
+					x[i] = float32(draw(i))
+				}
+			}
+		}
+		draw := func(class *int) [][]int32 {
+			all, err := DrawImages(context.Background(), m, params, 4, 18, nil, Sampling{Temperature: 1, Seed: 1, Class: class}, nil)
+			require.NoError(t, err)
+			return all
+		}
+		zero, one := 0, 1
+		turn, of := draw(nil), [][][]int32{draw(&zero), draw(&one)}
+		for i := range turn {
+			require.Equal(t, of[i%2][i], turn[i])
+			require.NotEqual(t, of[1-i%2][i], turn[i], kind)
+		}
+		two := 2
+		_, err := DrawImages(context.Background(), m, params, 1, 18, nil, Sampling{Class: &two}, nil)
+		require.ErrorContains(t, err, "class 2, the model has 0 to 1")
+		_, err = DrawImages(context.Background(), m, params, 1, 18, nil, Sampling{Low: []int32{1}}, nil)
+		require.ErrorContains(t, err, "reads none")
 	}
-	zero, one := 0, 1
-	turn, of := draw(nil), [][][]int32{draw(&zero), draw(&one)}
-	for i := range turn {
-		require.Equal(t, of[i%2][i], turn[i])
-		require.NotEqual(t, of[1-i%2][i], turn[i])
+	m, params := drawing(t, `,"encoder":{"height":1,"width":2,"num_hidden_layers":1,"attention":[{"type":"full"}]}`)
+	up := func(low []int32) ([][]int32, error) {
+		return DrawImages(context.Background(), m, params, 4, 18, nil, Sampling{Temperature: 1, Seed: 1, Low: low}, nil)
 	}
-	two := 2
-	_, err := DrawImages(context.Background(), m, params, 1, 18, nil, Sampling{Class: &two}, nil)
-	require.ErrorContains(t, err, "class 2, the model has 0 to 1")
+	a, err := up([]int32{0, 0, 0, 0, 0, 0})
+	require.NoError(t, err)
+	b, err := up([]int32{4, 4, 4, 4, 4, 4})
+	require.NoError(t, err)
+	require.NotEqual(t, a, b)
+	_, err = up(nil)
+	require.ErrorContains(t, err, "makes a smaller image of 1x2 larger")
 }
