@@ -16,6 +16,8 @@ type Plan struct {
 	Live    int // bytes that are in use at the peak: the least that an arena could have
 	Outputs int // bytes of the arena that outputs hold to the end, such as gradients
 	Inputs  int // bytes of graph inputs and parameters
+	Passing int // the most bytes in use at once of floating-point results that are no outputs: what of a training step grows with its depth, or not
+	Whole   int // the same of whole numbers, such as what was chosen by content
 	PeakAt  string
 	Holding []Holding // what is in use at the peak, largest first
 	Flops   map[string]float64
@@ -56,6 +58,7 @@ func keys[V any](m map[string]V) []string {
 func newPlan(steps []step, bufs []buffer, arena int) *Plan {
 	p := &Plan{Arena: arena, Flops: map[string]float64{}}
 	change := make([]int, len(steps)+1)
+	passing := [2][]int{make([]int, len(steps)+1), make([]int, len(steps)+1)} // of floats, of whole numbers
 	for i, b := range bufs {
 		switch r, _ := root(bufs, i); {
 		case b.bound != nil:
@@ -64,6 +67,12 @@ func newPlan(steps []step, bufs []buffer, arena int) *Plan {
 			change[b.def] += roundUp(b.bytes)
 			if b.last < len(steps) {
 				change[b.last+1] -= roundUp(b.bytes)
+				kind := 1
+				if steps[b.def].typ.IsFloat() {
+					kind = 0
+				}
+				passing[kind][b.def] += roundUp(b.bytes)
+				passing[kind][b.last+1] -= roundUp(b.bytes)
 			} else {
 				p.Outputs += b.bytes
 			}
@@ -84,9 +93,20 @@ func newPlan(steps []step, bufs []buffer, arena int) *Plan {
 			p.Flops[s.name] += s.flops
 		}
 	}
+	p.Passing, p.Whole = highest(passing[0]), highest(passing[1])
 	p.PeakAt = steps[peak].prefix() + steps[peak].name
 	p.Holding = holding(steps, bufs, peak)
 	return p
+}
+
+// highest is the largest sum of the first changes.
+func highest(change []int) (top int) {
+	sum := 0
+	for _, c := range change {
+		sum += c
+		top = max(top, sum)
+	}
+	return top
 }
 
 // holding lists the buffers in use at a step, each under the name of the last node that wrote it by then.

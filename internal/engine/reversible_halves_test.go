@@ -174,3 +174,31 @@ func TestReversibleDrift(t *testing.T) {
 		require.Positive(t, worst, "it is computed back")
 	}
 }
+
+// TestReversibleMemoryOfChoices: what is chosen is kept, 4 bytes each, and grows with depth; besides it and the gradients of weights nothing does.
+func TestReversibleMemoryOfChoices(t *testing.T) {
+	const rows, width = 64, 16
+	plan := func(depth int) *Plan {
+		b := newBuild(t, tensor.Float32)
+		x1, x2 := b.input(rows, width), b.input(rows, width)
+		wrt := Nodes{x1, x2}
+		var all []Branch
+		for range depth {
+			w := b.input(width, width)
+			wrt = append(wrt, w)
+			all = append(all, func(x *Node) *Node {
+				h := b.op(mat{}, x, w)
+				return b.op(flip{}, h, b.op(sign{}, h))
+			})
+		}
+		y1, y2, err := ReversibleHalves(x1, x2, 0, all...)
+		require.NoError(t, err)
+		gs := b.grad(nil, b.op(total{1}, b.op(times{}, y1, y2)), wrt...)
+		return b.compile(Options{}, gs...).Plan()
+	}
+	few, many := plan(4), plan(32)
+	require.Equal(t, 4*4*rows*width, few.Whole)
+	require.Equal(t, 32*4*rows*width, many.Whole)
+	require.Equal(t, few.Passing, many.Passing)
+	require.Equal(t, (32*width*width+2*rows*width)*4, many.Outputs)
+}
