@@ -15,12 +15,15 @@ import (
 	"github.com/euryale-ml/euryale/train"
 )
 
-// swept are the systems whose cost bench --sweep measures, each as a model of one layer, width 64 and two heads, for a length.
-var swept = []struct {
+// sweptSystem is a system whose cost is measured, as a model of width 64 and two heads for a length.
+type sweptSystem struct {
 	name  string
 	claim float64 // exponent of the attention's time in the length
 	model func(n int) string
-}{
+}
+
+// swept are the systems of bench --sweep, of one layer each.
+var swept = []sweptSystem{
 	{"full", 2, sweptDecoder(`{"type":"full"}`)},
 	{"band", 1, sweptDecoder(`{"type":"band","window_left":127}`)},
 	{"dilated", 1, sweptDecoder(`{"type":"dilated","left_steps":127,"gap":4}`)},
@@ -90,7 +93,7 @@ type systemDone struct {
 	Claim         float64 `json:"claim"` // of the literature, for the attention's time
 }
 
-// sweepSystems measures every system at five lengths, up to --length.
+// sweepSystems measures every system, or with --pixels those of images, at five lengths up to --length.
 func (a *app) sweepSystems(ctx context.Context, f benchFlags) error {
 	if f.length < 16*16 || f.steps < 1 {
 		return usagef("--length is %d and --steps %d: a sweep wants at least 256, and 1", f.length, f.steps)
@@ -98,17 +101,25 @@ func (a *app) sweepSystems(ctx context.Context, f benchFlags) error {
 	if len(f.sets) > 0 {
 		return usagef("--set changes the model of one variant, and --sweep without --variant measures others: give --variant too")
 	}
-	a.out.text("%-18s %8s %12s %12s %10s %10s\n", "system", "T", "step s", "attention s", "plan MiB", "GFLOP")
-	for _, s := range swept {
+	systems := swept
+	var lengths []int
+	for n := f.length / 16; n <= f.length; n *= 2 {
+		lengths = append(lengths, n)
+	}
+	if f.pixels {
+		systems, lengths = sweptPixels, pixelsUpTo(f.length)
+	}
+	a.out.text("%-24s %8s %12s %12s %10s %10s\n", "system", "T", "step s", "attention s", "plan MiB", "GFLOP")
+	for _, s := range systems {
 		var lines []systemLine
-		for n := f.length / 16; n <= f.length; n *= 2 {
+		for _, n := range lengths {
 			line, err := sweepOne(ctx, s.name, s.model(n), n, f.steps)
 			if err != nil {
 				return err
 			}
 			lines = append(lines, line)
 			a.out.event(line)
-			a.out.text("%-18s %8d %12.5f %12.5f %10.2f %10.3f\n", s.name, n, line.Time, line.AttentionTime, line.PlanMB, line.GFLOP)
+			a.out.text("%-24s %8d %12.5f %12.5f %10.2f %10.3f\n", s.name, n, line.Time, line.AttentionTime, line.PlanMB, line.GFLOP)
 		}
 		last := lines[len(lines)-3:]
 		of := func(y func(systemLine) float64) float64 {
@@ -117,10 +128,10 @@ func (a *app) sweepSystems(ctx context.Context, f benchFlags) error {
 		done := systemDone{"exponents", s.name, of(func(l systemLine) float64 { return l.Time }), of(func(l systemLine) float64 { return l.AttentionTime }),
 			of(func(l systemLine) float64 { return l.PlanMB }), of(func(l systemLine) float64 { return l.GFLOP }), of(func(l systemLine) float64 { return l.Attention }), s.claim}
 		a.out.event(done)
-		a.out.text("%-18s time T^%.2f, of attention T^%.2f (claim %g); memory T^%.2f; operations T^%.2f, of attention T^%.2f\n\n", s.name, done.Time, done.AttentionTime, done.Claim,
+		a.out.text("%-24s time T^%.2f, of attention T^%.2f (claim %g); memory T^%.2f; operations T^%.2f, of attention T^%.2f\n\n", s.name, done.Time, done.AttentionTime, done.Claim,
 			done.Memory, done.FLOP, done.Attention)
 	}
-	a.out.event(map[string]any{"event": "done", "systems": len(swept)})
+	a.out.event(map[string]any{"event": "done", "systems": len(systems)})
 	return nil
 }
 
