@@ -31,6 +31,7 @@ var blockCases = []struct {
 	{"rms_norm", blockNorm},
 	{"rope", blockRope},
 	{"sdpa", blockSDPA},
+	{"sinkhorn", blockSinkhorn},
 	{"sinusoidal", blockSinusoidal},
 	{"t5_relative_buckets", blockT5},
 	{"torch_encoder_layer", blockEncoder},

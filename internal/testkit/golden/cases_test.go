@@ -38,8 +38,11 @@ var adapters = map[string]func(c *Case, p Precision) ([]Result, error){
 	"def_etc":                runDefinition,
 	"def_image_transformer":  runDefinition,
 	"def_reversible":         runDefinition,
+	"def_sinkhorn":           runDefinition,
 	"def_sparse_transformer": runDefinition,
 	"def_star_transformer":   runStar,
+
+	"sinkhorn_transformer": runSinkhornPackage,
 }
 
 // TestGolden runs every case of the folder in both precisions. A case, or a tensor of a case, that nobody handles fails.

@@ -22,6 +22,7 @@ var variants = map[string]func(c *Case, p Precision) ([]Result, error){
 	"image_categorical_model":  runImageModel,
 	"etc_cpc_loss":             runContrast,
 	"etc_cpc_two_pass":         runTwoPasses,
+	"sinkhorn_attention":       runSinkhornLayer,
 	"sparse_transformer_stack": runSparseStack,
 	"axial_transformer_model":  runAxialModel,
 	"sparse_transformer_model": runSparseModel,
