@@ -21,6 +21,7 @@ type Config struct {
 
 	Curriculum *Curriculum `json:"curriculum,omitempty"` // sequences grow on success
 	Stages     []Stage     `json:"stages,omitempty"`     // what comes before the settings of the job
+	Policy     *Policy     `json:"policy,omitempty"`     // how a model learns to choose, of one that does; nil: DefaultPolicy
 
 	LR          float64 `json:"lr"`           // peak learning rate; > 0
 	Schedule    string  `json:"schedule"`     // constant, linear, cosine, polynomial, inverse_sqrt, rsqrt
@@ -64,7 +65,7 @@ func (c Config) Accumulation() int {
 }
 
 // SequencesPerStep is the number of sequences that one step reads.
-func (c Config) SequencesPerStep() int { return c.BatchSize * c.Accumulation() }
+func (c Config) SequencesPerStep() int { return c.BatchSize / c.rollouts() * c.Accumulation() }
 
 // Validate reports every fault at once, as config.FieldErrors with paths under "train".
 func (c Config) Validate() error {
@@ -83,6 +84,7 @@ func (c Config) Validate() error {
 		fmt.Sprintf("at most %d tokens in a batch, which is batch_size times sequence_length (%d)", math.MaxInt32, c.SequenceLength))
 	want(c.GlobalBatch <= math.MaxInt32, "global_batch", c.GlobalBatch, fmt.Sprintf("at most %d", math.MaxInt32))
 	c.validatePhases(want)
+	c.validatePolicy(want)
 	want(c.LR > 0, "lr", c.LR, "more than 0")
 	want(schedules[c.Schedule] != nil, "schedule", c.Schedule, "one of "+strings.Join(ScheduleNames(), ", "))
 	want(c.WarmupSteps >= 0, "warmup_steps", c.WarmupSteps, "at least 0")

@@ -12,6 +12,8 @@ type StepEvent struct {
 	OwnLoss *float64 `json:"own_loss,omitempty"`        // the term that the model adds itself
 	Length  int      `json:"sequence_length,omitempty"` // where it changes: of a curriculum or of stages
 
+	Policy *PolicyEvent `json:"policy,omitempty"` // of a model that chooses
+
 	State map[string]float64 `json:"state,omitempty"` // what is told of state that is learned without gradients, such as how even clusters are: means over the layers
 }
 

@@ -32,6 +32,10 @@ type Graph struct {
 	Params []*layers.Param // trained weights, in the order of first use
 	grads  []gorgonia.Value
 	state  []stateParts // of what is learned without gradients
+
+	targets *layers.Node   // of the rows; nil: they are numbers
+	policy  *policyGraph   // of layers that choose, for training; nil: there are none
+	rewards gorgonia.Value // with GraphOptions.rewards
 }
 
 // binding is a part of a batch, whole numbers or others, and the graph input that it is copied to.
@@ -49,6 +53,9 @@ type GraphOptions struct {
 	LabelSmoothing float64 // training only
 	CheckFinite    bool    // stop at the first NaN and name its layer; costs a pass over every value
 	First          int     // position of the first token of each example
+	Policy         Policy  // training only: how layers that choose learn
+	Sampled        bool    // without training: layers that choose do so by chance, see Graph.Draw
+	rewards        bool    // without training: the reward of each example is computed
 
 	poison bool // for tests, see engine.Options
 }
@@ -73,7 +80,7 @@ func NewGraph(m models.Model, params *layers.Params, like *data.Batch, o GraphOp
 		}
 	}
 	eg := gorgonia.NewGraph()
-	b := layers.New(eg, params, layers.Options{Seed: o.Seed, Training: o.Train})
+	b := layers.New(eg, params, layers.Options{Seed: o.Seed, Training: o.Train, Sampled: o.Sampled})
 	g := &Graph{B: like.B, T: like.T, goal: goal}
 	in := g.inputs(b, like)
 	in.First = o.First
@@ -94,12 +101,19 @@ func NewGraph(m models.Model, params *layers.Params, like *data.Batch, o GraphOp
 	if out.Loss != nil {
 		outputs = append(outputs, out.Loss)
 	}
-	losses := len(outputs)
 	var weights layers.Nodes
+	var gradients layers.Nodes
+	var told []told
 	if o.Train {
 		weights = layers.Nodes{b.Input("loss_weights", params.Dtype(), rows.Shape()...)}
 		if out.Loss != nil {
 			weights = append(weights, b.LossWeight())
+		}
+		if len(b.Choices()) > 0 {
+			var loss *layers.Node
+			loss, told = g.addPolicy(b, o.Policy, rows)
+			outputs, weights = append(outputs, loss), append(weights, b.Input("loss_weight.policy", params.Dtype(), 1))
+			g.policy.weight = layers.InputValue(weights[len(weights)-1])
 		}
 		if err := b.Err(); err != nil {
 			return nil, fmt.Errorf("train: %w", err)
@@ -114,7 +128,7 @@ func NewGraph(m models.Model, params *layers.Params, like *data.Batch, o GraphOp
 		if err != nil {
 			return nil, fmt.Errorf("train: %w", err)
 		}
-		outputs = append(outputs, grads...)
+		gradients, outputs = grads, append(outputs, grads...)
 		for _, u := range b.Updates() {
 			for _, p := range u.Parts {
 				outputs = append(outputs, p.Node)
@@ -122,6 +136,12 @@ func NewGraph(m models.Model, params *layers.Params, like *data.Batch, o GraphOp
 		}
 	} else {
 		outputs = append(outputs, out.Logits)
+		if o.rewards {
+			told = g.tellRewards(b, rows)
+		}
+	}
+	for _, t := range told {
+		outputs = append(outputs, t.node)
 	}
 	program, err := engine.Compile(eg, outputs, engine.Options{Scope: b.ScopeOf, CheckFinite: o.CheckFinite, Poison: o.poison})
 	if err != nil {
@@ -132,6 +152,12 @@ func NewGraph(m models.Model, params *layers.Params, like *data.Batch, o GraphOp
 	if out.Loss != nil {
 		g.term = program.Value(out.Loss)
 	}
+	for _, t := range told {
+		*t.to = program.Value(t.node)
+	}
+	if o.Sampled {
+		g.step = layers.InputValue(b.Step()).Int32s()
+	}
 	if !o.Train {
 		g.logits = program.Value(out.Logits)
 		return g, nil
@@ -141,7 +167,7 @@ func NewGraph(m models.Model, params *layers.Params, like *data.Batch, o GraphOp
 		g.own = layers.InputValue(weights[1])
 	}
 	g.step = layers.InputValue(b.Step()).Int32s()
-	for _, n := range outputs[losses:][:len(g.Params)] {
+	for _, n := range gradients {
 		g.grads = append(g.grads, program.Value(n))
 	}
 	g.state = partsOf(b.Updates(), program)
@@ -206,7 +232,8 @@ func (g *Graph) loss(b *layers.Builder, task string, out models.Outputs, lens *l
 		in.values = lb.Input("values", b.Dtype(), shape...)
 		g.bind(in.values, binding{floats: func(b *data.Batch) []float32 { return b.Values }})
 	}
-	if slices > 1 {
+	if g.targets = in.targets; slices > 1 {
+		g.targets = nil
 		in.targets = layers.PickSlice(lb, in.targets, out.Slices, slices)
 	}
 	rows := g.goal.rows(lb, logits, in, smoothing)

@@ -17,9 +17,10 @@ import (
 // Source: Loshchilov, Hutter 2019, arXiv 1711.05101, algorithm 2, in the form of torch.optim.AdamW (golden cases blocks/adamw_*).
 // Memory: two values for each weight.
 type AdamW struct {
-	Step   int // updates done
-	params []*layers.Param
-	m, v   []*tensor.Dense // first and second moments
+	Step    int // steps done
+	skipped int // of these, how many did not change the weights
+	params  []*layers.Param
+	m, v    []*tensor.Dense // first and second moments
 }
 
 // NewAdamW makes an optimiser for the weights, moments zero.
@@ -36,7 +37,7 @@ func NewAdamW(params []*layers.Param) *AdamW {
 func (o *AdamW) Update(c Config, lr, scale float64, grads []gorgonia.Value) {
 	o.Step++
 	for i, p := range o.params {
-		k := kernels.AdamW{LR: lr, Beta1: c.AdamBeta1, Beta2: c.AdamBeta2, Eps: c.AdamEpsilon, WeightDecay: c.WeightDecay, Scale: scale, Step: o.Step}
+		k := kernels.AdamW{LR: lr, Beta1: c.AdamBeta1, Beta2: c.AdamBeta2, Eps: c.AdamEpsilon, WeightDecay: c.WeightDecay, Scale: scale, Step: o.Step - o.skipped}
 		if p.NoDecay {
 			k.WeightDecay = 0
 		}
@@ -46,6 +47,12 @@ func (o *AdamW) Update(c Config, lr, scale float64, grads []gorgonia.Value) {
 			adamw[float64](k, p.Value, o.m[i], o.v[i], grads[i])
 		}
 	}
+}
+
+// Skip counts a step that leaves the weights alone.
+func (o *AdamW) Skip() {
+	o.Step++
+	o.skipped++
 }
 
 func adamw[F kernels.Float](k kernels.AdamW, p, m, v, g gorgonia.Value) {

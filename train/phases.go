@@ -179,6 +179,7 @@ type phase struct {
 	graph   *Graph
 	sampler *data.Sampler
 	batches []*data.Batch // of one step
+	few     *data.Batch   // examples of a batch whose rows repeat them; nil: they do not
 }
 
 // enter makes ready what the next step needs: graph and batches of its stage and length.
@@ -236,6 +237,9 @@ func (t *Trainer) build(p phase, m models.Model, part *data.Part, position int) 
 		return err
 	}
 	shape := part.Shape(p.length)
+	if k := c.rollouts(); k > 1 {
+		p.few = shape.NewBatch(c.BatchSize/k, p.length)
+	}
 	for range c.Accumulation() {
 		p.batches = append(p.batches, shape.NewBatch(c.BatchSize, p.length))
 	}
@@ -246,15 +250,15 @@ func (t *Trainer) build(p phase, m models.Model, part *data.Part, position int) 
 		}
 	}
 	p.graph, err = NewGraph(m, t.Params, p.batches[0],
-		GraphOptions{Seed: c.Seed, Train: true, Recompute: c.Recompute, LabelSmoothing: c.LabelSmoothing, First: position})
+		GraphOptions{Seed: c.Seed, Train: true, Recompute: c.Recompute, LabelSmoothing: c.LabelSmoothing, First: position, Policy: c.policy()})
 	if err != nil {
 		return err
 	}
 	if first {
-		t.Adam = NewAdamW(p.graph.Params)
-	} else if t.Params.Len() != weights || !slices.Equal(p.graph.Params, t.Adam.params) {
+		t.optimisers(p.graph.Params)
+	} else if t.Params.Len() != weights || !slices.Equal(p.graph.Params, t.weights) {
 		return fmt.Errorf("train.stages[%d].model: the stage has other weights than the model", p.stage)
 	}
 	t.phase = p
-	return nil
+	return t.expectations(p, m)
 }

@@ -34,6 +34,7 @@ type state struct {
 	GoVersion  string   `json:"go_version"`
 
 	Curriculum *progressed `json:"curriculum,omitempty"`
+	Policy     *lessons    `json:"policy,omitempty"`
 }
 
 // save writes a checkpoint. A failure is told, remembered, and tried again by the next save.
@@ -64,10 +65,14 @@ func (r *Run) snapshot() (checkpoints.Snapshot, error) {
 	s.Position = r.Trainer.Position(r.Step())
 	s.Epoch = s.Position / int64(r.Trainer.sampler.PerEpoch())
 	s.Curriculum = r.Trainer.grown
+	if c := r.Trainer.choosing; c != nil {
+		learned := c.lessons
+		learned.Skipped, s.Policy = r.Trainer.Adam.skipped, &learned
+	}
 	s.KernelSet, s.GoVersion = kernels.Set(), runtime.Version()
 	snap := checkpoints.Snapshot{Step: r.Step(), Best: s.BestStep, Config: cfg, State: s}
 	snap.Model, snap.Extra = models.Tensors(r.Trainer.Params), data.TokenizerFiles(r.Corpus.Tokenizer)
-	err = r.Trainer.Adam.Moments(func(name string, v *tensor.Dense) error {
+	err = r.Trainer.moments(func(name string, v *tensor.Dense) error {
 		snap.Optimizer = append(snap.Optimizer, models.Tensor(name, v))
 		return nil
 	})
@@ -136,6 +141,10 @@ func (r *Run) restore() error {
 		return &ChangedError{r.Dir, fmt.Sprintf("the run was trained with seed %d and sequence_length %d, its config.json says %d and %d: its place in the data would be another",
 			was.Seed, was.SequenceLength, is.Seed, is.SequenceLength), "bring them back, or start a new run with fit --from"}
 	}
+	if was, is := r.state.Job.Train.policy(), r.Job.Train.policy(); was.Rollouts != is.Rollouts {
+		return &ChangedError{r.Dir, fmt.Sprintf("the run was trained with policy.rollouts %d, its config.json says %d: its place in the data would be another", was.Rollouts, is.Rollouts),
+			"bring it back, or start a new run with fit --from"}
+	}
 	if was, is := r.state.Job.Train, r.Job.Train; !reflect.DeepEqual(was.Curriculum, is.Curriculum) || !sameStages(was.Stages, is.Stages) {
 		return &ChangedError{r.Dir, "train.curriculum or train.stages are not those of the checkpoint", "bring them back, or start a new run with fit --from"}
 	}
@@ -159,6 +168,9 @@ func (r *Run) restore() error {
 	}
 	if r.Trainer.grown != nil && r.state.Curriculum != nil {
 		r.Trainer.grown = r.state.Curriculum
+	}
+	if err := r.Trainer.restoreChoosing(r.state.Policy); err != nil {
+		return fmt.Errorf("%s: %w", report.Path, err)
 	}
 	if at := r.Trainer.Position(snap.Step); at != r.state.Position {
 		return &ChangedError{r.Dir, fmt.Sprintf("the checkpoint has read %d sequences, its config.json says %d", r.state.Position, at), "bring batch_size and global_batch back"}

@@ -28,7 +28,9 @@ type Trainer struct {
 	part  *data.Part
 	grown *progressed // of a curriculum
 	phase
-	total []gorgonia.Value // gradients of a step with several batches
+	weights  []*layers.Param  // of all optimisers, as the graph has them
+	choosing *choosing        // weights that choose; nil: there are none
+	total    []gorgonia.Value // gradients of a step with several batches
 }
 
 // NewTrainer compiles the model for the first of the config's batches. params holds the weights to start from.
@@ -86,13 +88,13 @@ func (t *Trainer) Step() (StepEvent, error) {
 	start := time.Now()
 	position, kept := t.Position(step-1), 0
 	for _, b := range t.batches {
-		t.sampler.Fill(position, b)
-		position += int64(b.B)
+		position = t.fill(position, b)
 		_, n := t.graph.goal.count(b)
 		kept += n
 	}
 	grads := t.graph.grads
 	loss, own := 0.0, 0.0
+	var earned earnings
 	t.graph.setWeights(1/float64(max(kept, 1)), 1/float64(len(t.batches)))
 	if !t.graph.ready() { // state takes its first values from what the first batch gives
 		if err := t.run(step, 0); err != nil {
@@ -106,6 +108,7 @@ func (t *Trainer) Step() (StepEvent, error) {
 		}
 		t.graph.mergeState(i == 0)
 		loss += sum(t.graph.rows)
+		t.note(&earned)
 		if t.graph.term != nil {
 			own += sum(t.graph.term) / float64(len(t.batches))
 		}
@@ -117,14 +120,22 @@ func (t *Trainer) Step() (StepEvent, error) {
 		grads = t.total
 	}
 	e.Loss = loss / float64(max(kept, 1))
-	e.GradNorm = GlobalNorm(grads)
+	rest, chosen := grads, []gorgonia.Value(nil)
+	if t.choosing != nil {
+		rest, chosen = ofGroup("", t.weights, grads), ofGroup(layers.ChoosingWeights, t.weights, grads)
+	}
+	e.GradNorm = GlobalNorm(rest)
 	if t.graph.term != nil {
 		e.OwnLoss = &own
 	}
-	if !finite(e.Loss) || !finite(own) || !finite(e.GradNorm) {
+	if !finite(e.Loss) || !finite(own) || !finite(e.GradNorm) || !finite(GlobalNorm(chosen)) {
 		return e, &DivergedError{Step: step, Loss: e.Loss + own, Norm: e.GradNorm}
 	}
-	t.Adam.Update(t.Config, e.LR, ClipFactor(e.GradNorm, t.Config.GradClip), grads)
+	if t.learn(&e, earned, chosen) {
+		t.Adam.Update(t.Config, e.LR, ClipFactor(e.GradNorm, t.Config.GradClip), rest)
+	} else {
+		t.Adam.Skip()
+	}
 	e.State = t.graph.applyState(step)
 	e.TokensPerS = float64(len(t.batches)*t.Config.BatchSize*t.length) / time.Since(start).Seconds()
 	if t.grown != nil {
@@ -137,10 +148,25 @@ func (t *Trainer) Step() (StepEvent, error) {
 func (t *Trainer) run(step, batch int) error {
 	t.graph.load(t.batches[batch])
 	t.graph.step[0] = int32((step-1)*len(t.batches) + batch)
+	if err := t.expect(t.batches[batch]); err != nil {
+		return fmt.Errorf("step %d: %w", step, err)
+	}
 	if err := t.graph.Program.Run(); err != nil {
 		return fmt.Errorf("step %d: %w", step, err)
 	}
 	return nil
+}
+
+// fill reads the examples of a batch from a position on, each as often as there are choices for it, and returns the next position.
+func (t *Trainer) fill(position int64, b *data.Batch) int64 {
+	k := t.Config.rollouts()
+	if k == 1 {
+		t.sampler.Fill(position, b)
+		return position + int64(b.B)
+	}
+	t.sampler.Fill(position, t.few)
+	b.Repeat(t.few)
+	return position + int64(t.few.B)
 }
 
 func (t *Trainer) accumulate(first bool) {

@@ -30,7 +30,7 @@ func (t *Trainer) restore(snap *checkpoints.Snapshot) error {
 		saved[m.Name] = m
 	}
 	t.Adam.Step = snap.Step
-	return t.Adam.Moments(func(name string, v *tensor.Dense) error {
+	return t.moments(func(name string, v *tensor.Dense) error {
 		m, ok := saved[name]
 		if !ok {
 			return fmt.Errorf("optimizer.safetensors lacks %s", name)
