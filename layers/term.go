@@ -27,7 +27,7 @@ func (b *Builder) LossWeight() *Node { return b.Input("loss_weight.own", b.Dtype
 // their values alone: their gradients are taken care of.
 func (b *Builder) Terms(own *Node) *Node {
 	for _, t := range b.terms {
-		t = b.Op(valueOf{}, t)
+		t = StopGradient(b, t)
 		if own == nil {
 			own = t
 		} else {
@@ -46,15 +46,6 @@ func (withTerm) View() (input, offset int)                     { return 0, 0 }
 func (withTerm) Infer(in []engine.Type) (engine.Type, error)   { return in[0], nil }
 func (withTerm) Run(out engine.Value, in []engine.Value) error { return copyValue(out, in[0]) }
 func (withTerm) Diff(in Nodes, _, dout *Node) (Nodes, error)   { return Nodes{dout, in[2], nil}, nil }
-
-// valueOf is its input, without a gradient.
-type valueOf struct{}
-
-func (valueOf) Name() string                                  { return "value_of" }
-func (valueOf) DiffWRT() []bool                               { return []bool{false} }
-func (valueOf) Infer(in []engine.Type) (engine.Type, error)   { return in[0], nil }
-func (valueOf) Run(out engine.Value, in []engine.Value) error { return copyValue(out, in[0]) }
-func (valueOf) Diff(Nodes, *Node, *Node) (Nodes, error)       { return Nodes{nil}, nil }
 
 func copyValue(out, in engine.Value) error {
 	if engine.IsF32(out) {
