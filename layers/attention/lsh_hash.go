@@ -49,14 +49,18 @@ func lshColumns(fixed []int, n, chunk int) []int {
 // Rotations draws the random matrices of locality-sensitive hashing, [H,R,C,D], of the normal distribution of variance 1: for each head and
 // round C columns of size D, those of the factors one after the other. They are functions of (seed, step, place in the model, head, round,
 // factor, column, row), shared by the examples: further rounds and longer sequences do not change those there are. The step is the input
-// Builder.Step, which stays 0 outside training.
+// Builder.Step, which stays 0 outside training; with fixed it is 0 always.
 //
 // Source: Andoni et al. 2015, arXiv 1509.02897, as Kitaev et al. 2020, arXiv 2001.04451, section 2, have it: matrices are not orthonormal.
-func Rotations(b *layers.Builder, heads, rounds, d int, columns []int) *Node {
+func Rotations(b *layers.Builder, heads, rounds, d int, columns []int, fixed bool) *Node {
 	if b.Err() != nil {
 		return nil
 	}
-	return b.Op(rotations{heads: heads, rounds: rounds, d: d, columns: columns, seed: b.Seed(), site: b.Site("rotations"), dtype: b.Dtype()}, b.Step())
+	step := b.Step()
+	if fixed {
+		step = b.Const("step.none", tensor.New(tensor.WithShape(1), tensor.WithBacking([]int32{0})))
+	}
+	return b.Op(rotations{heads: heads, rounds: rounds, d: d, columns: columns, seed: b.Seed(), site: b.Site("rotations"), dtype: b.Dtype()}, step)
 }
 
 // rotations has the input step.
@@ -311,36 +315,65 @@ func argmaxOfBoth[F kernels.Float](x []F) int32 {
 	return int32(len(x) + atLow)
 }
 
-// SortBuckets lists the tokens of each round by bucket, those of one bucket by position: int32 [B,H,R,T] -> [B,H,R,T]. Cost: O(B·H·R·(T + buckets)).
+// SortBuckets lists the tokens of each round by bucket, those of one bucket by position: int32 [B,H,R,T] -> [B,H,R,T]. Of padding, the tokens from
+// lens on (int32 [B]; nil: none are), nothing is listed: its places, the last ones, are negative. Cost: O(B·H·R·(T + buckets)).
 // Errors, when run: a bucket below 0.
-func SortBuckets(b *layers.Builder, buckets *Node) *Node { return b.Op(&sortBuckets{}, buckets) }
+func SortBuckets(b *layers.Builder, buckets, lens *Node) *Node {
+	if b.Err() != nil {
+		return nil
+	}
+	in := Nodes{buckets}
+	if lens != nil {
+		in = append(in, lens)
+	}
+	return b.Op(sortBuckets{len(in)}, in...)
+}
 
-// sortBuckets counts.
-type sortBuckets struct{}
+// sortBuckets counts. Inputs: buckets, and lengths if there are any.
+type sortBuckets struct{ inputs int }
 
-func (*sortBuckets) Name() string                             { return "sort_buckets" }
-func (*sortBuckets) DiffWRT() []bool                          { return []bool{false} }
-func (*sortBuckets) Diff(in Nodes, _, _ *Node) (Nodes, error) { return make(Nodes, len(in)), nil }
+func (sortBuckets) Name() string                             { return "sort_buckets" }
+func (o sortBuckets) DiffWRT() []bool                        { return make([]bool, o.inputs) }
+func (sortBuckets) Diff(in Nodes, _, _ *Node) (Nodes, error) { return make(Nodes, len(in)), nil }
 
-func (*sortBuckets) Infer(in []engine.Type) (engine.Type, error) {
+func (sortBuckets) Infer(in []engine.Type) (engine.Type, error) {
 	if in[0].Dtype != tensor.Int32 || len(in[0].Shape) != 4 {
 		return engine.Type{}, fmt.Errorf("buckets are %v, want int32 [B,H,R,T]", in[0])
+	}
+	if len(in) > 1 && (in[1].Dtype != tensor.Int32 || !slices.Equal(in[1].Shape, tensor.Shape{in[0].Shape[0]})) {
+		return engine.Type{}, fmt.Errorf("lengths are %v, want int32[%d]", in[1], in[0].Shape[0])
 	}
 	return in[0], nil
 }
 
 var counters = sync.Pool{New: func() any { return new([]int32) }}
 
-func (*sortBuckets) Run(out engine.Value, in []engine.Value) error {
+func (sortBuckets) Run(out engine.Value, in []engine.Value) error {
 	all, order := engine.Ints(in[0]), engine.Ints(out)
-	t := out.Shape()[3]
-	if t == 0 {
-		return nil
+	shape := out.Shape()
+	t := shape[3]
+	var lens []int32
+	if len(in) > 1 {
+		var err error
+		if lens, err = lengths(1, t, in); err != nil {
+			return err
+		}
 	}
 	start := counters.Get().(*[]int32)
 	defer counters.Put(start)
-	for at := 0; at < len(all); at += t {
-		if err := countingSort(all[at:at+t], order[at:at+t], start); err != nil {
+	for g := range shape[0] * shape[1] * shape[2] {
+		n := t
+		if lens != nil {
+			n = int(lens[g/(shape[1]*shape[2])])
+		}
+		row := order[g*t:][:t]
+		for i := range row[n:] {
+			row[n+i] = -1
+		}
+		if n == 0 {
+			continue
+		}
+		if err := countingSort(all[g*t:][:n], row[:n], start); err != nil {
 			return err
 		}
 	}
