@@ -1,0 +1,440 @@
+package tokenizers
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"unicode"
+
+	"golang.org/x/text/unicode/norm"
+)
+
+// Unsupported is a tokenizer that is whole but has a part that is not known here.
+type Unsupported string
+
+func (u Unsupported) Error() string { return string(u) + " is not supported" }
+
+// document is a tokenizer.json.
+type document struct {
+	Truncation *struct {
+		MaxLength int `json:"max_length"`
+	} `json:"truncation"`
+	Padding *struct {
+		PadID    int32           `json:"pad_id"`
+		Strategy json.RawMessage `json:"strategy"`
+	} `json:"padding"`
+	Added         []Added         `json:"added_tokens"`
+	Normalizer    json.RawMessage `json:"normalizer"`
+	PreTokenizer  json.RawMessage `json:"pre_tokenizer"`
+	PostProcessor json.RawMessage `json:"post_processor"`
+	Decoder       json.RawMessage `json:"decoder"`
+	Model         modelPart       `json:"model"`
+}
+
+// part is one link of a chain: the fields that any kind of it has.
+type part struct {
+	Type string `json:"type"`
+
+	Normalizers, Pretokenizers, Processors, Decoders []json.RawMessage // of Sequence
+
+	CleanText          *bool `json:"clean_text"`
+	HandleChineseChars *bool `json:"handle_chinese_chars"`
+	StripAccents       *bool `json:"strip_accents"`
+	Lowercase          *bool `json:"lowercase"`
+
+	StripLeft  bool            `json:"strip_left"`
+	StripRight bool            `json:"strip_right"`
+	Prepend    string          `json:"prepend"`
+	Content    string          `json:"content"`
+	Pattern    *pattern        `json:"pattern"`
+	Charsmap   []byte          `json:"precompiled_charsmap"`
+	Behavior   behaviour       `json:"behavior"`
+	Invert     bool            `json:"invert"`
+	Individual bool            `json:"individual_digits"`
+	Delimiter  string          `json:"delimiter"`
+	Start      int             `json:"start"`
+	Stop       int             `json:"stop"`
+	Suffix     string          `json:"suffix"`
+	Prefix     *string         `json:"prefix"`
+	Cleanup    *bool           `json:"cleanup"`
+	Sep        json.RawMessage `json:"sep"`
+	Cls        json.RawMessage `json:"cls"`
+
+	AddPrefixSpace *bool  `json:"add_prefix_space"`
+	TrimOffsets    *bool  `json:"trim_offsets"`
+	UseRegex       *bool  `json:"use_regex"`
+	Replacement    string `json:"replacement"`
+	PrependScheme  string `json:"prepend_scheme"`
+	Split          *bool  `json:"split"`
+
+	Single  []slotPart `json:"single"`
+	Pair    []slotPart `json:"pair"`
+	Special map[string]struct {
+		IDs []int32 `json:"ids"`
+	} `json:"special_tokens"`
+}
+
+// UnmarshalJSON reads the parts of a sequence, whose key differs by kind.
+func (p *part) UnmarshalJSON(raw []byte) error {
+	type fields part
+	var all struct {
+		fields
+		A []json.RawMessage `json:"normalizers"`
+		B []json.RawMessage `json:"pretokenizers"`
+		C []json.RawMessage `json:"processors"`
+		D []json.RawMessage `json:"decoders"`
+	}
+	if err := json.Unmarshal(raw, &all); err != nil {
+		return err
+	}
+	*p = part(all.fields)
+	p.Normalizers, p.Pretokenizers, p.Processors, p.Decoders = all.A, all.B, all.C, all.D
+	return nil
+}
+
+type pattern struct {
+	String *string
+	Regex  *string
+}
+
+type slotPart struct {
+	Sequence *struct {
+		ID     string `json:"id"`
+		TypeID int32  `json:"type_id"`
+	}
+	SpecialToken *struct {
+		ID     string `json:"id"`
+		TypeID int32  `json:"type_id"`
+	}
+}
+
+func isNull(raw json.RawMessage) bool {
+	return len(raw) == 0 || bytes.Equal(bytes.TrimSpace(raw), []byte("null"))
+}
+
+func yes(b *bool) bool { return b == nil || *b }
+
+// maxNesting bounds sequences within sequences.
+const maxNesting = 8
+
+// Parse reads a tokenizer.json.
+//
+// Errors: Unsupported names a part that is not known; others say what is damaged.
+func Parse(raw []byte) (*Tokenizer, error) {
+	var d document
+	if err := json.Unmarshal(raw, &d); err != nil {
+		return nil, err
+	}
+	t := &Tokenizer{added: d.Added, pad: -1}
+	if d.Truncation != nil {
+		t.limit = d.Truncation.MaxLength
+	}
+	if d.Padding != nil {
+		t.pad = d.Padding.PadID
+		var fixed struct{ Fixed int }
+		if json.Unmarshal(d.Padding.Strategy, &fixed) == nil {
+			t.fixed = fixed.Fixed
+		}
+	}
+	for _, a := range d.Added {
+		if a.ID < 0 || a.ID >= maxVocabulary {
+			return nil, fmt.Errorf("added token %q has the id %d", a.Content, a.ID)
+		}
+	}
+	var err error
+	if t.normalizer, err = parseNormalizer(d.Normalizer, 0); err != nil {
+		return nil, err
+	}
+	bytesToo := false
+	if t.splitter, err = parseSplitter(d.PreTokenizer, &bytesToo, 0); err != nil {
+		return nil, err
+	}
+	if t.model, err = d.Model.model(bytesToo); err != nil {
+		return nil, err
+	}
+	if t.decoder, err = parseDecoder(d.Decoder, 0); err != nil {
+		return nil, err
+	}
+	t.finish()
+	if t.post, err = parsePost(d.PostProcessor, t, 0); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func readPart(raw json.RawMessage, depth int) (p part, err error) {
+	if depth > maxNesting {
+		return p, fmt.Errorf("sequences are nested deeper than %d", maxNesting)
+	}
+	return p, json.Unmarshal(raw, &p)
+}
+
+func parseNormalizer(raw json.RawMessage, depth int) (normalizer, error) {
+	if isNull(raw) {
+		return nil, nil
+	}
+	p, err := readPart(raw, depth)
+	if err != nil {
+		return nil, err
+	}
+	switch p.Type {
+	case "Sequence":
+		var all normalizers
+		for _, raw := range p.Normalizers {
+			n, err := parseNormalizer(raw, depth+1)
+			if err != nil {
+				return nil, err
+			}
+			if n != nil {
+				all = append(all, n)
+			}
+		}
+		return all, nil
+	case "BertNormalizer":
+		low := yes(p.Lowercase)
+		accents := low
+		if p.StripAccents != nil {
+			accents = *p.StripAccents
+		}
+		return bertNormalizer{clean: yes(p.CleanText), chinese: yes(p.HandleChineseChars), accents: accents, lower: low}, nil
+	case "NFC":
+		return unicodeForm{norm.NFC}, nil
+	case "NFD":
+		return unicodeForm{norm.NFD}, nil
+	case "NFKC":
+		return unicodeForm{norm.NFKC}, nil
+	case "NFKD":
+		return unicodeForm{norm.NFKD}, nil
+	case "Lowercase":
+		return lowercase{}, nil
+	case "StripAccents":
+		return stripAccents{}, nil
+	case "Strip":
+		return strip{p.StripLeft, p.StripRight}, nil
+	case "Prepend":
+		return prepend{p.Prepend}, nil
+	case "Nmt":
+		return nmt{}, nil
+	case "Replace":
+		find, err := p.Pattern.finder()
+		if err != nil {
+			return nil, err
+		}
+		return replace{find, p.Content}, nil
+	case "Precompiled":
+		m, err := newCharsMap(p.Charsmap)
+		if err != nil {
+			return nil, err
+		}
+		return precompiled{m}, nil
+	}
+	return nil, Unsupported(fmt.Sprintf("the normalizer %q", p.Type))
+}
+
+func parseSplitter(raw json.RawMessage, bytesToo *bool, depth int) (splitter, error) {
+	if isNull(raw) {
+		return nil, nil
+	}
+	p, err := readPart(raw, depth)
+	if err != nil {
+		return nil, err
+	}
+	switch p.Type {
+	case "Sequence":
+		var all splitters
+		for _, raw := range p.Pretokenizers {
+			s, err := parseSplitter(raw, bytesToo, depth+1)
+			if err != nil {
+				return nil, err
+			}
+			if s != nil {
+				all = append(all, s)
+			}
+		}
+		return all, nil
+	case "BertPreTokenizer":
+		return bertSplitter{}, nil
+	case "ByteLevel":
+		*bytesToo = true
+		return byteLevel{prefix: yes(p.AddPrefixSpace), rule: yes(p.UseRegex)}, nil
+	case "Whitespace":
+		return words{}, nil
+	case "WhitespaceSplit":
+		return cutter{is: unicode.IsSpace, how: removed}, nil
+	case "Punctuation":
+		how := p.Behavior
+		if how == "" {
+			how = isolated
+		}
+		return cutter{is: isPunct, how: how}, nil
+	case "Digits":
+		if p.Individual {
+			return cutter{is: isNumber, how: isolated}, nil
+		}
+		return cutter{is: isNumber, how: contiguous}, nil
+	case "CharDelimiterSplit":
+		return cutter{find: findText(p.Delimiter), how: removed}, nil
+	case "Metaspace":
+		return p.metaspace(), nil
+	case "Split":
+		find, err := p.Pattern.finder()
+		if err != nil {
+			return nil, err
+		}
+		return cutter{find: find, how: p.Behavior, not: p.Invert}, nil
+	}
+	return nil, Unsupported(fmt.Sprintf("the pre_tokenizer %q", p.Type))
+}
+
+func (p part) metaspace() metaspace {
+	m := metaspace{mark: p.Replacement, first: p.PrependScheme, cut: yes(p.Split)}
+	if m.mark == "" {
+		m.mark = "▁"
+	}
+	if m.first == "" {
+		m.first = "always"
+		if !yes(p.AddPrefixSpace) {
+			m.first = "never"
+		}
+	}
+	return m
+}
+
+func parseDecoder(raw json.RawMessage, depth int) (decoder, error) {
+	if isNull(raw) {
+		return spaced{}, nil
+	}
+	p, err := readPart(raw, depth)
+	if err != nil {
+		return nil, err
+	}
+	switch p.Type {
+	case "Sequence":
+		var all decoders
+		for _, raw := range p.Decoders {
+			d, err := parseDecoder(raw, depth+1)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, d)
+		}
+		return all, nil
+	case "ByteLevel":
+		return bytesDecoder{}, nil
+	case "WordPiece":
+		prefix := "##"
+		if p.Prefix != nil {
+			prefix = *p.Prefix
+		}
+		return wordPieceDecoder{prefix, yes(p.Cleanup)}, nil
+	case "Metaspace":
+		m := p.metaspace()
+		return metaspaceDecoder{m.mark, m.first}, nil
+	case "Replace":
+		if p.Pattern == nil || p.Pattern.String == nil {
+			return nil, Unsupported("a decoder that replaces by an expression")
+		}
+		return replaceDecoder{*p.Pattern.String, p.Content}, nil
+	case "Strip":
+		return stripDecoder{p.Content, p.Start, p.Stop}, nil
+	case "Fuse":
+		return fuse{}, nil
+	case "ByteFallback":
+		return byteFallback{}, nil
+	case "BPEDecoder":
+		return bpeDecoder{p.Suffix}, nil
+	}
+	return nil, Unsupported(fmt.Sprintf("the decoder %q", p.Type))
+}
+
+func parsePost(raw json.RawMessage, t *Tokenizer, depth int) (post, error) {
+	if isNull(raw) {
+		return plain{}, nil
+	}
+	p, err := readPart(raw, depth)
+	if err != nil {
+		return nil, err
+	}
+	switch p.Type {
+	case "Sequence":
+		var all posts
+		for _, raw := range p.Processors {
+			one, err := parsePost(raw, t, depth+1)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, one)
+		}
+		if len(all) == 0 {
+			return plain{}, nil
+		}
+		return all, nil
+	case "ByteLevel":
+		if yes(p.TrimOffsets) {
+			return trimmed{yes(p.AddPrefixSpace), plain{}}, nil
+		}
+		return plain{}, nil
+	case "TemplateProcessing":
+		return p.template()
+	case "BertProcessing", "RobertaProcessing":
+		return p.bert(t)
+	}
+	return nil, Unsupported(fmt.Sprintf("the post_processor %q", p.Type))
+}
+
+func (p part) template() (post, error) {
+	var out template
+	for k, from := range [][]slotPart{p.Single, p.Pair} {
+		for _, s := range from {
+			var made slot
+			switch {
+			case s.Sequence != nil:
+				made = slot{typeID: s.Sequence.TypeID}
+				if s.Sequence.ID == "B" {
+					made.of = 1
+				}
+				if made.of > k {
+					return nil, fmt.Errorf("the template of one text names a second")
+				}
+			case s.SpecialToken != nil:
+				made = slot{of: -1, ids: p.Special[s.SpecialToken.ID].IDs, typeID: s.SpecialToken.TypeID}
+				if len(made.ids) == 0 {
+					return nil, fmt.Errorf("the template names %q, which has no ids", s.SpecialToken.ID)
+				}
+			default:
+				return nil, fmt.Errorf("the template has a part that is neither text nor token")
+			}
+			if k == 0 {
+				out.single = append(out.single, made)
+			} else {
+				out.pair = append(out.pair, made)
+			}
+		}
+	}
+	return out, nil
+}
+
+// bert is BERT's template, or RoBERTa's, which has no types and two separators between texts.
+func (p part) bert(t *Tokenizer) (post, error) {
+	var cls, sep []any
+	if json.Unmarshal(p.Cls, &cls) != nil || json.Unmarshal(p.Sep, &sep) != nil || len(cls) != 2 || len(sep) != 2 {
+		return nil, fmt.Errorf("%s lacks its two tokens", p.Type)
+	}
+	id := func(pair []any) []int32 {
+		n, _ := pair[1].(float64)
+		return []int32{int32(n)}
+	}
+	c, s := slot{of: -1, ids: id(cls)}, slot{of: -1, ids: id(sep)}
+	one := slot{of: 1, typeID: 1}
+	end := slot{of: -1, ids: s.ids, typeID: 1}
+	out := template{single: []slot{c, {}, s}, pair: []slot{c, {}, s, one, end}}
+	if p.Type == "BertProcessing" {
+		return out, nil
+	}
+	one.typeID = 0
+	out.pair = []slot{c, {}, s, s, one, s}
+	if yes(p.TrimOffsets) {
+		return trimmed{yes(p.AddPrefixSpace), out}, nil
+	}
+	return out, nil
+}
