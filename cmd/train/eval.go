@@ -21,10 +21,8 @@ import (
 
 func evalCommand(a *app) *cobra.Command {
 	var (
-		spec  string
-		texts int
-		every int
-		sets  []string
+		f    evalFlags
+		sets []string
 	)
 	c := &cobra.Command{
 		Use:   "eval MODEL",
@@ -35,6 +33,10 @@ at least half a window before it. Without --data that is the test part of the da
 MODEL is a model folder, a run (its best checkpoint) or a checkpoint. --data is a file, folder or .jsonl, all of it, or
 train, val or test for a part of the model's own data, or task:NAME for the test part of a synthetic task (whose windows are its examples).
 
+--prefix also predicts that many of the scored tokens (--prefix alone: 256, drawn by train.seed) each from what is before it alone, as generation has
+to, and says how much less is known then: prefix_gap nats. It is 0, but for rounding, unless the choice of keys sees the future of a window (routing, lsh,
+sinkhorn: inspect tells the causality class).
+
 An encoder-decoder also writes the targets of the first --texts pairs, always the likeliest token: chrf is how near they are (chrF2, 0 to
 100), chrf_copy what the sources would get in their place.`,
 		Example: examples(
@@ -43,14 +45,23 @@ An encoder-decoder also writes the targets of the first --texts pairs, always th
 			"eval runs/default --data other.txt", "on another text",
 			"eval runs/needle --data 'task:needle(length=512)' --set train.sequence_length=512", "on another task, or longer",
 			"eval runs/default --set train.sequence_length=4096", "with longer windows",
-			"eval runs/block-local-book --period 128", "also by the place in blocks of 128"),
+			"eval runs/block-local-book --period 128", "also by the place in blocks of 128",
+			"eval runs/default --prefix", "also without the future of each token"),
 		Args: exactly(1, "a model: a model folder, a run or a checkpoint"),
 	}
-	c.Flags().StringVar(&spec, "data", "test", "a path, task:NAME, or train, val or test of the model's own data")
-	c.Flags().IntVar(&texts, "texts", 50, "targets that an encoder-decoder writes (0: none)")
-	c.Flags().IntVar(&every, "period", 0, "also the loss by the place modulo this number of tokens, in eighths: the size of blocks, say")
+	c.Flags().StringVar(&f.data, "data", "test", "a path, task:NAME, or train, val or test of the model's own data")
+	c.Flags().IntVar(&f.texts, "texts", 50, "targets that an encoder-decoder writes (0: none)")
+	c.Flags().IntVar(&f.period, "period", 0, "also the loss by the place modulo this number of tokens, in eighths: the size of blocks, say")
+	c.Flags().IntVar(&f.prefix, "prefix", 0, "also predict this many tokens without anything behind them (--prefix=N; alone: 256)")
+	c.Flags().Lookup("prefix").NoOptDefVal = "256"
 	addSet(c, &sets)
-	return command(c, func(ctx context.Context, args []string) error { return a.eval(ctx, args[0], spec, texts, every, sets) })
+	return command(c, func(ctx context.Context, args []string) error { return a.eval(ctx, args[0], f, sets) })
+}
+
+// evalFlags are the flags of eval.
+type evalFlags struct {
+	data                  string
+	texts, period, prefix int
 }
 
 // evalDone is the last line.
@@ -73,6 +84,18 @@ type evalDone struct {
 	ChrF        *float64              `json:"chrf,omitempty"`           // of an encoder-decoder: chrF2 of what it writes, 0 to 100
 	ChrFCopy    *float64              `json:"chrf_copy,omitempty"`      // what its sources would get
 	Texts       int                   `json:"texts,omitempty"`          // how many texts that is of
+	*prefixDone                       // with --prefix
+}
+
+// prefixDone are tokens that were predicted from their whole windows and again from what is before them alone.
+type prefixDone struct {
+	Positions     int     `json:"prefix_positions"`
+	Loss          float64 `json:"prefix_loss"` // nats a token, nothing behind it
+	Whole         float64 `json:"whole_loss"`  // of the same tokens in their whole windows
+	Gap           float64 `json:"prefix_gap"`  // the difference
+	Accuracy      float64 `json:"prefix_accuracy"`
+	WholeAccuracy float64 `json:"whole_accuracy"`
+	Largest       float64 `json:"prefix_largest_difference"` // of a token, either way
 }
 
 // newEvalDone puts a score into JSON.
@@ -110,15 +133,15 @@ func scoreText(s train.Score) string {
 	return text
 }
 
-func (a *app) eval(ctx context.Context, path, spec string, texts, period int, sets []string) error {
-	if texts < 0 || period < 0 {
-		return usagef("--texts is %d and --period %d: give at least 0", texts, period)
+func (a *app) eval(ctx context.Context, path string, f evalFlags, sets []string) error {
+	if f.texts < 0 || f.period < 0 || f.prefix < 0 {
+		return usagef("--texts is %d, --period %d and --prefix %d: give at least 0", f.texts, f.period, f.prefix)
 	}
 	l, err := a.load(path, sets)
 	if err != nil {
 		return err
 	}
-	part, err := l.part(spec)
+	part, err := l.part(f.data)
 	if err != nil {
 		return err
 	}
@@ -126,27 +149,36 @@ func (a *app) eval(ctx context.Context, path, spec string, texts, period int, se
 	if err := part.CheckWindows(c.SequenceLength); err != nil {
 		return err
 	}
-	s, err := a.score(ctx, "window", l.model, l.params, part, c, period)
+	prefixes, err := a.prefixes(ctx, l, part, f.prefix)
+	if err != nil {
+		return err
+	}
+	s, err := a.score(ctx, "window", l.model, l.params, part, c, f.period)
 	if err != nil {
 		return err
 	}
 	_, images := part.Image()
 	done := newEvalDone(part.Name, l.dir, s, part.Length() > 0 && !images)
-	written, err := a.targets(ctx, l, part, texts)
+	written, err := a.targets(ctx, l, part, f.texts)
 	if err != nil {
 		return err
 	}
 	if written.Texts > 0 {
 		done.ChrF, done.ChrFCopy, done.Texts = &written.ChrF, &written.Copy, written.Texts
 	}
+	done.prefixDone = prefixes
 	a.out.event(done)
-	a.out.text("%s, %s part of %s: %d %s\n", l.dir, part.Name, l.dataName(spec), s.Tokens, s.Unit())
+	a.out.text("%s, %s part of %s: %d %s\n", l.dir, part.Name, l.dataName(f.data), s.Tokens, s.Unit())
 	a.out.text("%s\n", scoreText(s))
 	for _, b := range s.Position {
 		a.out.text("  after %6d to %6d tokens of the window: loss %.4f (%d tokens)\n", b.From, b.To-1, b.Loss, b.Tokens)
 	}
 	for _, b := range s.Offset {
 		a.out.text("  at %6d to %6d of the period: loss %.4f (%d tokens)\n", b.From, b.To-1, b.Loss, b.Tokens)
+	}
+	if p := done.prefixDone; p != nil {
+		a.out.text("%d tokens from what is before them alone: loss %.4f, accuracy %s; in whole windows %.4f, %s: the future tells %.4f nats a token (the most of one: %.2g)\n",
+			p.Positions, p.Loss, percent(p.Accuracy), p.Whole, percent(p.WholeAccuracy), p.Gap, p.Largest)
 	}
 	if done.Exact != nil {
 		a.out.text("exact match %s of %d examples\n", percent(*done.Exact), s.Examples)
@@ -158,6 +190,20 @@ func (a *app) eval(ctx context.Context, path, spec string, texts, period int, se
 		a.out.text("  at %3.0f to %3.0f %% of the length: accuracy %s, exact match %s (%d examples)\n", 100*d.From, 100*d.To, percent(d.Accuracy), percent(d.Exact), d.Examples)
 	}
 	return nil
+}
+
+// prefixes predicts tokens without what is behind them; nil for none of them.
+func (a *app) prefixes(ctx context.Context, l *loaded, part *data.Part, n int) (*prefixDone, error) {
+	if n == 0 {
+		return nil, nil
+	}
+	p := a.out.startProgress("token", 0, n)
+	defer a.out.endProgress()
+	s, err := train.PrefixEval(ctx, l.model, l.params, part, l.job.Train.SequenceLength, n, l.job.Train.Seed, func(done, _ int) { p.update(done, "") })
+	if err != nil {
+		return nil, err
+	}
+	return &prefixDone{s.Positions, s.Prefix, s.Whole, s.Gap(), s.PrefixAccuracy, s.WholeAccuracy, s.Worst}, nil
 }
 
 // targets lets an encoder-decoder write targets of a part.

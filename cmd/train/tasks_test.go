@@ -25,6 +25,7 @@ func TestTasks(t *testing.T) {
 		{"twin(length=34,val=7,test=11)", 34, 17, false},
 		{"passkey(length=131,min_length=113,val=7,test=11)", 131, 5, true},
 		{"sections(sections=5,fill=3,val=7,test=11)", 26, 1, true},
+		{"types(types=5,each=2,fill=3,queries=4,val=7,test=11)", 17, 4, false},
 	} {
 		t.Run(c.spec, func(t *testing.T) {
 			args := []string{"--data", "task:" + c.spec, "--set", "train.sequence_length=" + strconv.Itoa(c.length), "--set", "model.max_position_embeddings=256",
