@@ -11,14 +11,14 @@ import (
 // mixJob is one run of mixBlocks or of its gradient. The rows t0 … t0+step-1 of all blocks are a chunk: they are copied side by side, so
 // that the chunk is one product of matrices.
 type mixJob[F kernels.Float] struct {
-	o                  mixBlocks
-	b, h, n, m, t, d   int // N slots, M blocks, T rows
-	step, chunks       int
-	stride, first, own int // rows of a slot in y, and where those of x itself begin
-	p, x, y, dp, dx    []F
-	lens, chosen       []int32
-	work               []mixSpace[F] // of each worker
-	forward, backward  func(worker, task int)
+	o                 mixBlocks
+	b, h, n, m, t, d  int // N slots, M blocks, T rows
+	step, chunks      int
+	stride            int // rows of a slot in y
+	p, x, y, dp, dx   []F
+	lens, chosen      []int32
+	work              []mixSpace[F] // of each worker
+	forward, backward func(worker, task int)
 }
 
 type mixSpace[F kernels.Float] struct{ x, y []F }
