@@ -180,9 +180,16 @@ const maxPlaces = 1 << 24
 func orderOf(mixers []attention.Mixer, n int) (order []int, sizes [2]int, err error) {
 	var blocks *attention.Image2DGenerated
 	for l, m := range mixers {
+		if p, ok := attention.Generated1D(m.Pattern()); ok && p.Query > n {
+			return nil, sizes, &config.FieldError{Path: fmt.Sprintf("attention[%d].query_block", l), Value: p.Query, Want: fmt.Sprintf("want no more than an image has, %d", n)}
+		}
 		g, ok := attention.Generated(m.Pattern())
 		if !ok {
 			continue
+		}
+		if g.QueryHeight > g.Height || g.QueryWidth > g.Width {
+			return nil, sizes, &config.FieldError{Path: fmt.Sprintf("attention[%d]", l), Value: g.String(), Want: fmt.Sprintf(
+				"want query_height and query_width no larger than the image, %d x %d", g.Height, g.Width)}
 		}
 		if blocks != nil && (g.QueryHeight != blocks.QueryHeight || g.QueryWidth != blocks.QueryWidth) {
 			return nil, sizes, &config.FieldError{Path: fmt.Sprintf("attention[%d]", l), Value: g.String(), Want: fmt.Sprintf(

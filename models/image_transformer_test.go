@@ -189,6 +189,9 @@ func TestImageTransformerConfig(t *testing.T) {
 	for attention, want := range map[string]string{
 		image2D + `,{"type":"image2d","query_height":2,"query_width":2,"memory_height":1,"memory_width":2}`:           "attention[1]",
 		`{"type":"image2d","height":5,"width":4,"query_height":2,"query_width":2,"memory_height":1,"memory_width":2}`: "the model's images",
+		`{"type":"image2d","query_height":6,"query_width":2,"memory_height":1,"memory_width":2}`:                      "attention[0]",
+		`{"type":"image2d","query_height":2,"query_width":4,"memory_height":1,"memory_width":2}`:                      "no larger than the image, 5 x 3",
+		`{"type":"full"},{"type":"image1d","query_block":16,"memory":2}`:                                              "attention[1].query_block is 16: want no more than an image has, 15",
 		`{"type":"etc","num_globals":2,"local_radius":2,"label_clip":1}`:                                              "attention[0]",
 	} {
 		_, err = New(fmt.Appendf(nil, `{"model_type":"image_transformer","height":5,"width":3,"vocab_size":7,"hidden_size":12,"num_hidden_layers":2,"num_attention_heads":3,"attention":[%s]}`, attention))

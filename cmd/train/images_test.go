@@ -38,6 +38,11 @@ func TestImages(t *testing.T) {
 	require.EqualValues(t, 179*64, r.last(t)["tokens"])
 	require.Contains(t, r.stderr, "test part of digits: 11456 dimensions")
 
+	runs := euryale(t, "runs", ".", "--json").ok(t).events(t)
+	listed := runs[len(runs)-1]
+	require.Equal(t, []any{"half", whole["val_bits_per_dim"], whole["bits_per_dim"]}, []any{listed["name"], listed["val_bits_per_dim"], listed["bits_per_dim"]})
+	require.Contains(t, euryale(t, "runs", ".").ok(t).stdout, "TEST BITS/DIM")
+
 	draw := func(args ...string) result {
 		return euryale(t, append([]string{"generate", "whole", "--json"}, args...)...)
 	}

@@ -47,7 +47,9 @@ type runInfo struct {
 	Loss       *float64  `json:"loss"`
 	ValBPB     *float64  `json:"val_bpb"`
 	TestBPB    *float64  `json:"test_bpb"`
-	Checkpoint string    `json:"checkpoint,omitempty"` // newest
+	ValBPD     *float64  `json:"val_bits_per_dim,omitempty"` // of images
+	TestBPD    *float64  `json:"bits_per_dim,omitempty"`     // of images, of the test part
+	Checkpoint string    `json:"checkpoint,omitempty"`       // newest
 	Changed    time.Time `json:"changed"`
 	Problem    string    `json:"problem,omitempty"`
 }
@@ -73,15 +75,22 @@ func (a *app) runs(dir string) error {
 		return nil
 	}
 	w := tabwriter.NewWriter(a.out.people(), 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "RUN\tMODEL\tSTEP\tLOSS\tVAL BPB\tTEST BPB\tSTATE\tCHANGED")
+	images := slices.ContainsFunc(all, func(r runInfo) bool { return r.ValBPD != nil })
+	dims := func(val, test string) string {
+		if !images {
+			return ""
+		}
+		return val + "\t" + test + "\t"
+	}
+	_, _ = fmt.Fprintf(w, "RUN\tMODEL\tSTEP\tLOSS\tVAL BPB\tTEST BPB\t%sSTATE\tCHANGED\n", dims("VAL BITS/DIM", "TEST BITS/DIM"))
 	for _, r := range all {
 		a.out.event(r)
 		state := r.State
 		if r.Problem != "" {
 			state += ": " + r.Problem
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%d/%d\t%s\t%s\t%s\t%s\t%s\n", r.Path, r.ModelType, r.Step, r.Steps, number(r.Loss), number(r.ValBPB), number(r.TestBPB),
-			state, r.Changed.Format("2006-01-02 15:04"))
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%d/%d\t%s\t%s\t%s\t%s%s\t%s\n", r.Path, r.ModelType, r.Step, r.Steps, number(r.Loss), number(r.ValBPB), number(r.TestBPB),
+			dims(number(r.ValBPD), number(r.TestBPD)), state, r.Changed.Format("2006-01-02 15:04"))
 	}
 	return w.Flush()
 }
@@ -139,12 +148,19 @@ func (r *runInfo) readMetrics(path string) {
 			Loss    *float64 `json:"loss"`
 			ValBPB  *float64 `json:"val_bpb"`
 			TestBPB *float64 `json:"test_bpb"`
+			ValBPD  *float64 `json:"val_bits_per_dim"`
+			Dims    *float64 `json:"bits_per_dim"` // of the validation part, at the end of the test part
 		}
 		if json.Unmarshal(lines.Bytes(), &e) != nil {
 			continue
 		}
 		r.Step = max(r.Step, e.Step)
 		r.Loss, r.ValBPB, r.TestBPB = cmp.Or(e.Loss, r.Loss), cmp.Or(e.ValBPB, r.ValBPB), cmp.Or(e.TestBPB, r.TestBPB)
+		if e.Event == "done" {
+			r.ValBPD, r.TestBPD = cmp.Or(e.ValBPD, r.ValBPD), e.Dims
+		} else {
+			r.ValBPD = cmp.Or(e.Dims, r.ValBPD)
+		}
 		if r.State != "broken" {
 			r.State = "unfinished"
 			if e.Event == "done" {

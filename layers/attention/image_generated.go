@@ -92,6 +92,15 @@ func Generated(p Pattern) (Image2DGenerated, bool) {
 	return g, ok
 }
 
+// Generated1D is Generated of the one-dimensional form.
+func Generated1D(p Pattern) (Image1D, bool) {
+	if c, ok := p.(causal); ok {
+		p = c.of
+	}
+	g, ok := p.(Image1D)
+	return g, ok
+}
+
 // image2DEntry is the two-dimensional local attention of the Image Transformer, on positions in the order in which they are generated. It reads
 // what is generated before, in an encoder, too.
 type image2DEntry struct {
