@@ -32,7 +32,7 @@ type Attention[F Float] struct {
 	B, H, TQ, TK int // TQ, TK: rows of the layouts
 	D, DV        int // channels of a head: of queries and keys; of values
 	Scale        F
-	Layouts      []*Layout // one for all heads, or one for each of H; NQ = TQ, NK = TK
+	Layouts      []*Layout // one for all heads, one for each of H, or one for each of B·H; NQ = TQ, NK = TK
 	LensQ, LensK []int32   // valid tokens of each example; nil: all
 
 	// IndexQ and IndexK map a row of the layout to a token, so that a pattern can be laid out in permuted coordinates: [T], or
@@ -41,6 +41,14 @@ type Attention[F Float] struct {
 	// of tokens then (0: TQ and TK); a token without a row is one without keys.
 	IndexQ, IndexK   []int32
 	TokensQ, TokensK int
+
+	// RowsQ, with IndexQ and IndexK: O, LSE and their gradients are by row of the layouts instead of by token, so that a token may have
+	// several rows, whose gradients of Q add up.
+	RowsQ bool
+	// Add, with IndexQ and IndexK and without RowsQ: what the pairs give is brought together with what O and LSE hold already, as by
+	// Merge, and added to what DQ, DK and DV hold. Backward wants O and LSE of all pairs, those of other calls too. So one call for
+	// each round of hashing needs no memory of its own.
+	Add bool
 
 	Q, K, V, O Rows[F]
 	LSE        []F // [B,H,tokens of Q], natural logarithm
@@ -51,7 +59,7 @@ type Attention[F Float] struct {
 	// has several labels.
 	Labels []*Labels
 
-	// Edges, one for all heads or one for each of H, are lists of pairs in place of Layouts and Labels; NQ <= TQ and NK <= TK,
+	// Edges, one for all heads, for each of H or for each of B·H, are lists of pairs in place of Layouts and Labels; NQ <= TQ and NK <= TK,
 	// tokens beyond are not read and read nothing. The cost is that of the pairs: two products of D forward and five backward, and
 	// 2 numbers a pair kept during the backward pass, for one head at a time if they are many.
 	Edges []*Edges
@@ -72,6 +80,15 @@ func (a *Attention[F]) tokens() (q, k int) {
 		k = a.TokensK
 	}
 	return q, k
+}
+
+// outputs returns the number of rows of O and LSE.
+func (a *Attention[F]) outputs() int {
+	if a.RowsQ {
+		return a.TQ
+	}
+	q, _ := a.tokens()
+	return q
 }
 
 // Forward writes O and LSE from Q, K and V. An error says which part does not fit; nothing is written then.
@@ -99,10 +116,11 @@ func (a *Attention[F]) Backward(dO Rows[F], dLSE []F, dQ, dK, dV Rows[F]) error 
 		return err
 	}
 	tq, tk := a.tokens()
-	if dLSE != nil && len(dLSE) < a.B*a.H*tq {
-		return fmt.Errorf("%w: dLSE has %d values, [B,H,T] = %d are needed", ErrAttention, len(dLSE), a.B*a.H*tq)
+	out := a.outputs()
+	if dLSE != nil && len(dLSE) < a.B*a.H*out {
+		return fmt.Errorf("%w: dLSE has %d values, [B,H,T] = %d are needed", ErrAttention, len(dLSE), a.B*a.H*out)
 	}
-	if err := errors.Join(fits("dO", &dO, a.B, a.H, tq, a.DV), fits("dQ", &dQ, a.B, a.H, tq, a.D),
+	if err := errors.Join(fits("dO", &dO, a.B, a.H, out, a.DV), fits("dQ", &dQ, a.B, a.H, tq, a.D),
 		fits("dK", &dK, a.B, a.H, tk, a.D), fits("dV", &dV, a.B, a.H, tk, a.DV)); err != nil {
 		return err
 	}
@@ -147,16 +165,22 @@ func (a *Attention[F]) check() error {
 		if err := a.checkEdges(); err != nil {
 			return err
 		}
-	} else if n := len(a.Layouts); n != 1 && n != a.H {
-		return fmt.Errorf("%w: %d layouts for %d heads: give one, or one for each head", ErrAttention, n, a.H)
+	} else if n := len(a.Layouts); n != 1 && n != a.H && n != a.B*a.H {
+		return fmt.Errorf("%w: %d layouts for %d heads of %d examples: give one, one for each head, or one for each of all", ErrAttention, n, a.H, a.B)
+	}
+	if a.Add && (a.IndexQ == nil || a.IndexK == nil || a.RowsQ || a.Edges != nil || a.Labels != nil) {
+		return fmt.Errorf("%w: Add wants IndexQ and IndexK, and no RowsQ, Edges or Labels", ErrAttention)
+	}
+	if a.RowsQ && (a.IndexQ == nil || a.IndexK == nil || a.Edges != nil) {
+		return fmt.Errorf("%w: RowsQ wants IndexQ and IndexK, and no Edges", ErrAttention)
 	}
 	for i, l := range a.Layouts {
 		if l.NQ != a.TQ || l.NK != a.TK {
 			return fmt.Errorf("%w: layout %d is for %d queries and %d keys, not %d and %d", ErrAttention, i, l.NQ, l.NK, a.TQ, a.TK)
 		}
 	}
-	if len(a.LSE) < a.B*a.H*tq {
-		return fmt.Errorf("%w: LSE has %d values, [B,H,T] = %d are needed", ErrAttention, len(a.LSE), a.B*a.H*tq)
+	if out := a.outputs(); len(a.LSE) < a.B*a.H*out {
+		return fmt.Errorf("%w: LSE has %d values, [B,H,T] = %d are needed", ErrAttention, len(a.LSE), a.B*a.H*out)
 	}
 	if err := errors.Join(a.checkSide("Q", a.LensQ, a.IndexQ, a.TQ, tq), a.checkSide("K", a.LensK, a.IndexK, a.TK, tk)); err != nil {
 		return err
@@ -176,7 +200,7 @@ func (a *Attention[F]) check() error {
 	if err := fits("V", &a.V, a.B, a.H, tk, a.DV); err != nil {
 		return err
 	}
-	return fits("O", &a.O, a.B, a.H, tq, a.DV)
+	return fits("O", &a.O, a.B, a.H, a.outputs(), a.DV)
 }
 
 // checkSide checks lengths and index of the queries or of the keys.

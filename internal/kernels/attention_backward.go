@@ -17,14 +17,15 @@ func (j *attnJob[F]) cut() {
 		j.plans = append(j.plans, l.plan(j.chunks, a.IndexK != nil))
 	}
 	total := 0
-	for h := range a.H {
+	for bh := range a.B * a.H {
 		j.base = append(j.base, total)
-		j.tables.fit(a, j.numLabels, a.B*a.H*j.chunks)
-		total += j.plans[j.layout(h)].slots
+		total += j.plans[j.layout(bh/a.H, bh%a.H)].slots
 	}
-	j.base = append(j.base, total)
 	j.tables.fit(a, j.numLabels, a.B*a.H*j.chunks)
-	if need := a.B * total * Tile * (a.D + a.DV); len(j.slots) < need {
+	if a.RowsQ {
+		j.dqRows = grown(j.dqRows, a.B*a.H*j.nq*Tile*a.D)
+	}
+	if need := total * Tile * (a.D + a.DV); len(j.slots) < need {
 		j.slots = make([]F, need)
 	}
 }
@@ -32,7 +33,7 @@ func (j *attnJob[F]) cut() {
 // slot returns private tile number i of a head: the rows of DK, then those of DV.
 func (j *attnJob[F]) slot(b, h int, i int32) (dk, dv []F) {
 	n := Tile * (j.a.D + j.a.DV)
-	s := j.slots[(b*j.base[j.a.H]+j.base[h]+int(i))*n:][:n]
+	s := j.slots[(j.base[b*j.a.H+h]+int(i))*n:][:n]
 	return s[:Tile*j.a.D], s[Tile*j.a.D:]
 }
 
@@ -45,8 +46,10 @@ func (j *attnJob[F]) countBackward(phase int) int {
 		return a.B * a.H * j.chunks
 	case phase == 3:
 		return j.tables.blocks()
-	case phase == 0 && a.IndexQ == nil && a.IndexK == nil:
+	case phase == 0 && (a.Add || a.IndexQ == nil && a.IndexK == nil):
 		return 0
+	case phase == 2 && a.RowsQ:
+		return 2 * a.B * a.H
 	case phase == 0 || a.IndexK != nil:
 		return a.B * a.H
 	}
@@ -74,7 +77,7 @@ func (j *attnJob[F]) runBackward(worker, phase, task int) {
 	case phase == 1:
 		bh, c := task/j.chunks, task%j.chunks
 		b, h := bh/a.H, bh%a.H
-		p := j.plans[j.layout(h)]
+		p := j.plans[j.layout(b, h)]
 		if j.numLabels > 0 {
 			j.tables.clear(task)
 			clear(j.ws[worker].dtable[:j.numLabels*Tile])
@@ -87,6 +90,8 @@ func (j *attnJob[F]) runBackward(worker, phase, task int) {
 		}
 	case phase == 3:
 		j.tables.reduce(a, j.t, task, 0, a.B*a.H, j.chunks)
+	case task >= a.B*a.H && a.RowsQ:
+		j.scatterQueries(task%(a.B*a.H)/a.H, task%a.H)
 	case a.IndexK != nil:
 		for t := range j.nk {
 			j.scatter(task/a.H, task%a.H, t)
@@ -109,7 +114,7 @@ func clearRows[F Float](x *Rows[F], b, h, from, to, c int) {
 //
 // The gradient of a label is the sum of dS over its pairs, see keyGrads.
 func (j *attnJob[F]) backwardTile(w *attnSpace[F], p *chunkPlan, task, b, h, i int) {
-	a, t, l := j.a, j.t, j.a.Layouts[j.layout(h)]
+	a, t, l := j.a, j.t, j.a.Layouts[j.layout(b, h)]
 	qs, ks := j.queries(b, h), j.keys(b, h)
 	n, valid := qs.tile(i)
 	var q []F
@@ -118,8 +123,12 @@ func (j *attnJob[F]) backwardTile(w *attnSpace[F], p *chunkPlan, task, b, h, i i
 	if n > 0 {
 		q, ldq = j.load(&qs, &a.Q, b, h, i, n, valid, a.D, w.q, w.ldk, true)
 		t.transpose(n, a.D, q, ldq, j.scale2, w.qt)
-		j.load(&qs, &j.dO, b, h, i, n, valid, a.DV, w.do, w.ldv, true)
-		j.deltas(w, &qs, b, h, i, n, valid)
+		outs := qs
+		if a.RowsQ {
+			outs.index = nil
+		}
+		j.load(&outs, &j.dO, b, h, i, n, valid, a.DV, w.do, w.ldv, true)
+		j.deltas(w, &outs, b, h, i, n, valid)
 		t.transpose(n, a.DV, w.do, w.ldv, a.Scale, w.dot)
 		if labels != nil {
 			j.table(w, h)
@@ -161,6 +170,10 @@ func (j *attnJob[F]) backwardTile(w *attnSpace[F], p *chunkPlan, task, b, h, i i
 	case labels != nil:
 		j.keyGrads(w, task, h, n, q, ldq)
 	}
+	if a.RowsQ {
+		t.copyRows(n, a.D, w.dq, w.ldk, j.rowDQ(b, h, i), a.D)
+		return
+	}
 	if qs.index == nil {
 		if n > 0 {
 			t.copyRows(n, a.D, w.dq, w.ldk, j.dQ.at(b, h, i*Tile), j.dQ.Row)
@@ -169,8 +182,13 @@ func (j *attnJob[F]) backwardTile(w *attnSpace[F], p *chunkPlan, task, b, h, i i
 		return
 	}
 	for r := range n {
-		if valid>>r&1 == 1 {
-			copy(j.dQ.at(b, h, int(qs.index[i*Tile+r])), w.dq[r*w.ldk:][:a.D])
+		if valid>>r&1 == 0 {
+			continue
+		}
+		if to := j.dQ.at(b, h, int(qs.index[i*Tile+r])); a.Add {
+			t.addRows(1, a.D, w.dq[r*w.ldk:], w.ldk, to, j.dQ.Row)
+		} else {
+			copy(to, w.dq[r*w.ldk:][:a.D])
 		}
 	}
 }
@@ -179,7 +197,7 @@ func (j *attnJob[F]) backwardTile(w *attnSpace[F], p *chunkPlan, task, b, h, i i
 // which may be anything, is cleared.
 func (j *attnJob[F]) deltas(w *attnSpace[F], qs *attnSide, b, h, i, n int, valid uint64) {
 	a := j.a
-	tq, _ := a.tokens()
+	tq := a.outputs()
 	o, ldo := j.load(qs, &a.O, b, h, i, n, valid, a.DV, w.o, w.ldv, false)
 	j.t.dots(n, a.DV, w.do, w.ldv, o, ldo, w.delta)
 	inf := F(math.Inf(1))
@@ -228,7 +246,7 @@ func (j *attnJob[F]) gradTile(p *chunkPlan, b, h int, e int32, t int) gradTile[F
 
 // reduce adds the private tiles of key tile t to the one that lies in DK and DV, in the order of the chunks.
 func (j *attnJob[F]) reduce(b, h, t int) {
-	a, p := j.a, j.plans[j.layout(h)]
+	a, p := j.a, j.plans[j.layout(b, h)]
 	n := min(Tile, a.TK-t*Tile)
 	if !p.touched[t] {
 		clearRows(&j.dK, b, h, t*Tile, t*Tile+n, a.D)
@@ -244,7 +262,7 @@ func (j *attnJob[F]) reduce(b, h, t int) {
 
 // scatter adds the private tiles of key tile t to the tokens of its rows.
 func (j *attnJob[F]) scatter(b, h, t int) {
-	a, p := j.a, j.plans[j.layout(h)]
+	a, p := j.a, j.plans[j.layout(b, h)]
 	ks := j.keys(b, h)
 	n, valid := ks.tile(t)
 	for _, s := range p.private[p.ptr[t]:p.ptr[t+1]] {
@@ -254,6 +272,25 @@ func (j *attnJob[F]) scatter(b, h, t int) {
 				token := int(ks.index[t*Tile+r])
 				j.t.addRows(1, a.D, dk[r*a.D:], a.D, j.dK.at(b, h, token), j.dK.Row)
 				j.t.addRows(1, a.DV, dv[r*a.DV:], a.DV, j.dV.at(b, h, token), j.dV.Row)
+			}
+		}
+	}
+}
+
+// rowDQ is where the gradients of the queries of tile i are kept, with RowsQ.
+func (j *attnJob[F]) rowDQ(b, h, i int) []F {
+	return j.dqRows[((b*j.a.H+h)*j.nq+i)*Tile*j.a.D:][:Tile*j.a.D]
+}
+
+// scatterQueries adds the gradients of rows to their tokens, in the order of rows.
+func (j *attnJob[F]) scatterQueries(b, h int) {
+	a, qs := j.a, j.queries(b, h)
+	for i := range j.nq {
+		n, valid := qs.tile(i)
+		dq := j.rowDQ(b, h, i)
+		for r := range n {
+			if valid>>r&1 == 1 {
+				j.t.addRows(1, a.D, dq[r*a.D:], a.D, j.dQ.at(b, h, int(qs.index[i*Tile+r])), j.dQ.Row)
 			}
 		}
 	}
@@ -271,6 +308,8 @@ type chunkPlan struct {
 	private []int32
 	touched []bool // key tiles that some chunk reaches
 	rest    bool   // phase 2 has work
+
+	own, next []int32 // of cut
 }
 
 // plan returns the way to cut the layout into chunks; the last one asked for is kept.
@@ -278,15 +317,28 @@ func (l *Layout) plan(chunks int, gather bool) *chunkPlan {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := &l.plans[b2i(gather)]
-	if *p == nil || (*p).chunks != chunks {
-		*p = newChunkPlan(l, chunks, gather)
+	switch {
+	case *p != nil && (*p).chunks == chunks:
+	case *p != nil && l.reused:
+		(*p).cut(l, chunks, gather)
+	default:
+		*p = &chunkPlan{}
+		(*p).cut(l, chunks, gather)
 	}
 	return *p
 }
 
-func newChunkPlan(l *Layout, chunks int, gather bool) *chunkPlan {
+// zeros is a slice of n zeros in the memory of s, if there is enough.
+func zeros[E any](s []E, n int) []E {
+	s = grown(s, n)
+	clear(s)
+	return s
+}
+
+// cut makes the plan, in the memory of the one before.
+func (p *chunkPlan) cut(l *Layout, chunks int, gather bool) {
 	nq, nk := tilesOf(l.NQ), tilesOf(l.NK)
-	p := &chunkPlan{chunks: chunks, start: []int32{0}, slot: make([]int32, len(l.Col)), touched: make([]bool, nk)}
+	p.chunks, p.start, p.slot, p.touched = chunks, append(p.start[:0], 0), zeros(p.slot, len(l.Col)), zeros(p.touched, nk)
 	for i := 0; i < nq; i++ { // a chunk ends where its share of the tiles is reached
 		for len(p.start) < chunks && int64(l.Ptr[i])*int64(chunks) >= int64(len(p.start))*int64(len(l.Col)) && i > 0 {
 			p.start = append(p.start, int32(i))
@@ -295,8 +347,9 @@ func newChunkPlan(l *Layout, chunks int, gather bool) *chunkPlan {
 	for len(p.start) <= chunks {
 		p.start = append(p.start, int32(nq))
 	}
-	var own []int32 // key tile of each slot
-	at := make([]int32, nk)
+	own := p.own[:0] // key tile of each slot
+	p.next = grown(p.next, nk)
+	at := p.next
 	for c := range chunks {
 		for t := range at {
 			at[t] = -1
@@ -315,8 +368,8 @@ func newChunkPlan(l *Layout, chunks int, gather bool) *chunkPlan {
 			p.slot[e] |= at[t] << 1
 		}
 	}
-	p.slots = len(own)
-	p.ptr = make([]int32, nk+1)
+	p.own, p.slots = own, len(own)
+	p.ptr = zeros(p.ptr, nk+1)
 	for _, t := range own {
 		p.ptr[t+1]++
 	}
@@ -325,13 +378,13 @@ func newChunkPlan(l *Layout, chunks int, gather bool) *chunkPlan {
 		p.ptr[t+1] += p.ptr[t]
 		p.rest = p.rest || !p.touched[t]
 	}
-	p.private = make([]int32, len(own))
-	next := append([]int32(nil), p.ptr...)
+	p.private = grown(p.private, len(own))
+	next := p.next
+	copy(next, p.ptr)
 	for s, t := range own {
 		p.private[next[t]] = int32(s)
 		next[t]++
 	}
-	return p
 }
 
 func b2i(b bool) int {

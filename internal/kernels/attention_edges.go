@@ -130,13 +130,13 @@ func (j *edgeJob[F]) begin(a *Attention[F]) {
 	}
 }
 
-// edges of head h.
-func (a *Attention[F]) edges(h int) *Edges { return a.Edges[min(h, len(a.Edges)-1)] }
+// edges of head h of example b.
+func (a *Attention[F]) edges(b, h int) *Edges { return a.Edges[perHead(len(a.Edges), a.H, b, h)] }
 
 // checkEdges reports lists that do not fit.
 func (a *Attention[F]) checkEdges() error {
-	if n := len(a.Edges); n != 1 && n != a.H {
-		return fmt.Errorf("%w: lists of %d heads for %d heads: give one, or one for each head", ErrAttention, n, a.H)
+	if n := len(a.Edges); n != 1 && n != a.H && n != a.B*a.H {
+		return fmt.Errorf("%w: %d lists for %d heads of %d examples: give one, one for each head, or one for each of all", ErrAttention, n, a.H, a.B)
 	}
 	if a.IndexQ != nil || a.IndexK != nil || a.Layouts != nil || a.Labels != nil {
 		return fmt.Errorf("%w: Edges go without Layouts, Labels, IndexQ and IndexK", ErrAttention)
@@ -192,7 +192,7 @@ func (j *edgeJob[F]) countForward(phase int) int {
 func (j *edgeJob[F]) runForward(worker, phase, task int) {
 	a := j.a
 	if phase == 1 {
-		e := a.edges(task % a.H)
+		e := a.edges(task/a.H, task%a.H)
 		for _, s := range e.rows.splits {
 			j.joinForward(task/a.H, task%a.H, s)
 		}
@@ -200,7 +200,7 @@ func (j *edgeJob[F]) runForward(worker, phase, task int) {
 	}
 	bh, c := task/j.chunks, task%j.chunks
 	b, h := bh/a.H, bh%a.H
-	e := a.edges(h)
+	e := a.edges(b, h)
 	items := e.rows.share(c, j.chunks)
 	for k := range items {
 		j.forwardItem(&j.ws[worker], e, &items[k], b, h)
@@ -292,7 +292,7 @@ func (j *edgeJob[F]) scores(w *edgeSpace[F], e *Edges, lo int32, b, h, i, r, bas
 // joinForward brings the parts of a hub together.
 func (j *edgeJob[F]) joinForward(b, h int, s edgeSplit) {
 	a := j.a
-	slots := a.edges(h).rows.slots
+	slots := a.edges(b, h).rows.slots
 	m, l, empty := F(math.Inf(-1)), F(0), true
 	for k := range s.parts {
 		p := j.part(b, h, slots, s.slot+k)

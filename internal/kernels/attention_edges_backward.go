@@ -53,7 +53,7 @@ func (j *edgeJob[F]) runBackward(worker, phase, task int) {
 	case 0:
 		in, c := task/j.backChunks, task%j.backChunks
 		b, h := (first+in)/a.H, (first+in)%a.H
-		e := a.edges(h)
+		e := a.edges(b, h)
 		j.tables.clear(task)
 		items := e.rows.share(c, j.backChunks)
 		for k := range items {
@@ -67,7 +67,7 @@ func (j *edgeJob[F]) runBackward(worker, phase, task int) {
 	case 1:
 		in, c := task/(j.keyChunks+1), task%(j.keyChunks+1)
 		b, h := (first+in)/a.H, (first+in)%a.H
-		e := a.edges(h)
+		e := a.edges(b, h)
 		if c == j.keyChunks { // DQ of hubs; the parts of keys lie elsewhere
 			for _, s := range e.rows.splits {
 				j.join(j.queryPart(in, e, s.slot, s.parts), j.dQ.at(b, h, int(s.line))[:a.D])
@@ -84,7 +84,7 @@ func (j *edgeJob[F]) runBackward(worker, phase, task int) {
 			return
 		}
 		b, h := (first+task)/a.H, (first+task)%a.H
-		e := a.edges(h)
+		e := a.edges(b, h)
 		for _, s := range e.cols.splits {
 			dk, dv := j.keyPart(task, e, s.slot, s.parts)
 			j.join(dk, j.dK.at(b, h, int(s.line))[:a.D])

@@ -7,7 +7,7 @@ func (j *attnJob[F]) countForward(phase int) int {
 	switch {
 	case phase == 1:
 		return j.a.B * j.a.H * ((j.nq + j.group - 1) / j.group)
-	case j.a.IndexQ != nil:
+	case j.a.IndexQ != nil && !j.a.RowsQ && !j.a.Add:
 		return j.a.B * j.a.H
 	}
 	return 0
@@ -38,7 +38,7 @@ func (j *attnJob[F]) emptyRow(b, h, token, tq int) {
 // forwardTile computes 64 queries of one head. Scores are transposed, S^T = K Q^T: only Q is transposed, once for the tile, K
 // is read as it lies, and maximum and sum over the keys run along whole vectors of queries.
 func (j *attnJob[F]) forwardTile(w *attnSpace[F], b, h, i int) {
-	a, t, l := j.a, j.t, j.a.Layouts[j.layout(h)]
+	a, t, l := j.a, j.t, j.a.Layouts[j.layout(b, h)]
 	qs, ks := j.queries(b, h), j.keys(b, h)
 	n, valid := qs.tile(i)
 	if n > 0 {
@@ -79,29 +79,50 @@ func (j *attnJob[F]) forwardTile(w *attnSpace[F], b, h, i int) {
 // finish writes O and LSE of a query tile.
 func (j *attnJob[F]) finish(w *attnSpace[F], qs *attnSide, b, h, i, n int, valid uint64) {
 	a, t := j.a, j.t
-	tq, _ := a.tokens()
+	tq, direct := a.outputs(), qs.index == nil || a.RowsQ
 	t.finish(w.m, w.l, w.alpha, w.lse)
-	if qs.index == nil && n > 0 {
+	if direct && n > 0 {
 		t.scaleRows(n, a.DV, w.o, w.ldv, w.alpha, a.O.at(b, h, i*Tile), a.O.Row)
 	}
 	lse := a.LSE[(b*a.H+h)*tq:]
 	for r := range min(Tile, a.TQ-i*Tile) {
 		token := i*Tile + r
-		if qs.index != nil {
+		if !direct {
 			if valid>>r&1 == 0 {
 				continue // cleared before
 			}
 			token = int(qs.index[token])
 		}
-		if r >= n || w.l[r] == 0 {
-			j.emptyRow(b, h, token, tq)
+		if r >= n || w.l[r] == 0 || valid>>r&1 == 0 {
+			if !a.Add {
+				j.emptyRow(b, h, token, tq)
+			}
 			continue
 		}
-		if qs.index != nil {
+		if a.Add && lse[token] != F(math.Inf(-1)) {
+			j.addRow(w, b, h, token, r, &lse[token])
+			continue
+		}
+		if !direct {
 			t.scaleRows(1, a.DV, w.o[r*w.ldv:], w.ldv, w.alpha[r:], a.O.at(b, h, token), a.O.Row)
 		}
 		lse[token] = w.lse[r]
 	}
+}
+
+// addRow brings row r of the tile together with what a token has already.
+func (j *attnJob[F]) addRow(w *attnSpace[F], b, h, token, r int, lse *F) {
+	a, t := j.a, j.t
+	old, add := float64(*lse), float64(w.lse[r])
+	top := max(old, add)
+	sum := top + math.Log(math.Exp(old-top)+math.Exp(add-top))
+	o, x := a.O.at(b, h, token), w.o[r*w.ldv:]
+	w.alpha[r] *= F(math.Exp(add - sum))
+	t.scaleRows(1, a.DV, x, w.ldv, w.alpha[r:], x, w.ldv)
+	w.alpha[r] = F(math.Exp(old - sum))
+	t.scaleRows(1, a.DV, o, a.O.Row, w.alpha[r:], o, a.O.Row)
+	t.addRows(1, a.DV, x, w.ldv, o, a.O.Row)
+	*lse = F(sum)
 }
 
 // lowest is the running maximum of a query that has seen no key, negated: finite, because -Inf minus itself is NaN.

@@ -22,7 +22,8 @@ type attnJob[F Float] struct {
 	chunks         int
 	plans          []*chunkPlan // of each layout
 	slots          []F          // private tiles of DK and DV: [b][h][slot][64*(D+DV)]
-	base           []int        // first slot of each head
+	dqRows         []F          // [b][h][row][D], with RowsQ
+	base           []int        // first slot of each head of each example
 	// with labels
 	numLabels int
 	tables    tableGrads[F]
@@ -173,12 +174,18 @@ func (j *attnJob[F]) begin(a *Attention[F]) {
 	}
 }
 
-// layout of head h.
-func (j *attnJob[F]) layout(h int) int {
-	if len(j.a.Layouts) == 1 {
+// layout is the number of that of head h of example b.
+func (j *attnJob[F]) layout(b, h int) int { return perHead(len(j.a.Layouts), j.a.H, b, h) }
+
+// perHead is which of n things belongs to head h of example b: there is one for all, one for each of heads, or one for each of all.
+func perHead(n, heads, b, h int) int {
+	switch n {
+	case 1:
 		return 0
+	case heads:
+		return h
 	}
-	return h
+	return b*heads + h
 }
 
 // attnSide is one example and head of the queries or of the keys.

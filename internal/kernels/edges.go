@@ -10,7 +10,7 @@ import (
 // Edges is a pattern as lists: the keys of each query, and the queries of each key. It is for graphs of low degree without
 // blocks, such as trees and random graphs, whose tiles would be almost empty: the work is that of the pairs, not of tiles.
 // Keys that follow one another without a gap (all tokens that a span covers, all that a hub reads) are not listed.
-// Edges do not change once built and may be shared; memory is 16 bytes a pair at most.
+// Edges do not change once built (but by Reset) and may be shared; memory is 16 bytes a pair at most.
 type Edges struct {
 	NQ, NK int
 	Labels int // how many there are; 0: none
@@ -23,6 +23,7 @@ type Edges struct {
 
 	colPtr      []int32 // pairs of key j are colPtr[j]:colPtr[j+1] of
 	query, pair []int32 // the query, rising, and the number of the pair by query
+	next        []int32 // of ByKey
 
 	rows, cols edgeWork
 	longest    int     // pairs of an item
@@ -53,53 +54,75 @@ var itemPairs = 4096
 // NewEdges lists nq queries. keys appends those of query i, rising, each once, below nk.
 // Errors: keys out of order or range; more than 2^31-1 pairs.
 func NewEdges(nq, nk int, keys func(i int, dst []int32) []int32) (*Edges, error) {
-	e := &Edges{NQ: nq, NK: nk, ptr: make([]int32, nq+1), first: make([]int32, nq), colPtr: make([]int32, nk+1)}
-	var row []int32
-	for i := range nq {
-		row = keys(i, row[:0])
-		if len(row) > math.MaxInt32-int(e.ptr[i]) {
-			return nil, fmt.Errorf("%w: more than %d pairs", ErrLayout, math.MaxInt32)
-		}
-		for k, j := range row {
-			if j < 0 || int(j) >= nk || k > 0 && j <= row[k-1] {
-				return nil, fmt.Errorf("%w: key %d of %d at place %d of query %d: list them once, in rising order", ErrLayout, j, nk, k, i)
-			}
-			e.colPtr[j+1]++
-		}
-		if n := len(row); n > 0 && int(row[n-1]-row[0]) == n-1 {
-			e.first[i] = ^row[0]
-		} else {
-			e.first[i] = int32(len(e.keys))
-			e.keys = append(e.keys, row...)
-		}
-		e.ptr[i+1] = e.ptr[i] + int32(len(row))
+	e := &Edges{}
+	if err := e.Reset(nq, nk, keys); err != nil {
+		return nil, err
 	}
-	e.transpose()
-	e.rows, e.cols = cutLines(e.ptr), cutLines(e.colPtr)
-	for _, it := range slices.Concat(e.rows.items, e.cols.items) {
-		e.longest = max(e.longest, int(it.hi-it.lo))
-	}
-	e.iota = make([]int32, e.longest)
-	for k := range e.iota {
-		e.iota[k] = int32(k)
-	}
+	e.ByKey()
 	return e, nil
 }
 
-// transpose lists the pairs by key. colPtr[j+1] is how many there are of key j.
-func (e *Edges) transpose() {
-	for j := range e.NK {
+// Reset makes the lists anew, as NewEdges does, in the memory that they have: for pairs that each run chooses. Nobody else may use
+// them meanwhile. Backward needs ByKey after it.
+func (e *Edges) Reset(nq, nk int, keys func(i int, dst []int32) []int32) error {
+	e.NQ, e.NK, e.Labels = nq, nk, 0
+	e.ptr, e.first, e.colPtr = zeros(e.ptr, nq+1), grown(e.first, nq), zeros(e.colPtr, nk+1)
+	e.keys, e.query, e.pair, e.label, e.labels = e.keys[:0], e.query[:0], e.pair[:0], nil, nil
+	for i := range nq {
+		at := len(e.keys)
+		e.keys = keys(i, e.keys)
+		row := e.keys[at:]
+		if len(row) > math.MaxInt32-int(e.ptr[i]) {
+			return fmt.Errorf("%w: more than %d pairs", ErrLayout, math.MaxInt32)
+		}
+		last := int32(-1)
+		for k, j := range row {
+			if j <= last || int(j) >= nk {
+				return fmt.Errorf("%w: key %d of %d at place %d of query %d: list them once, in rising order", ErrLayout, j, nk, k, i)
+			}
+			last = j
+			e.colPtr[j+1]++
+		}
+		if n := len(row); n > 0 && int(row[n-1]-row[0]) == n-1 {
+			e.first[i], e.keys = ^row[0], e.keys[:at]
+		} else {
+			e.first[i] = int32(at)
+		}
+		e.ptr[i+1] = e.ptr[i] + int32(len(row))
+	}
+	for j := range nk {
 		e.colPtr[j+1] += e.colPtr[j]
 	}
-	e.query, e.pair = make([]int32, e.Pairs()), make([]int32, e.Pairs())
-	next := slices.Clone(e.colPtr)
+	e.rows.cut(e.ptr)
+	e.cols = edgeWork{items: e.cols.items[:0], splits: e.cols.splits[:0]}
+	e.longest = 0
+	e.fitIota(e.rows.items)
+	return nil
+}
+
+// fitIota makes iota as long as the longest item.
+func (e *Edges) fitIota(items []edgeItem) {
+	for _, it := range items {
+		e.longest = max(e.longest, int(it.hi-it.lo))
+	}
+	for k := len(e.iota); k < e.longest; k++ {
+		e.iota = append(e.iota, int32(k))
+	}
+}
+
+// ByKey lists the pairs by key, which Backward needs.
+func (e *Edges) ByKey() {
+	e.query, e.pair = grown(e.query, e.Pairs()), grown(e.pair, e.Pairs())
+	e.next = append(e.next[:0], e.colPtr...)
 	for i := range e.NQ {
 		for x := e.ptr[i]; x < e.ptr[i+1]; x++ {
 			j := e.key(i, x)
-			e.query[next[j]], e.pair[next[j]] = int32(i), x
-			next[j]++
+			e.query[e.next[j]], e.pair[e.next[j]] = int32(i), x
+			e.next[j]++
 		}
 	}
+	e.cols.cut(e.colPtr)
+	e.fitIota(e.cols.items)
 }
 
 // Pairs returns the number of pairs.
@@ -150,8 +173,9 @@ func (e *Edges) Labelled(count int, label func(i, j int) int) (*Edges, error) {
 	return &l, nil
 }
 
-// cutLines makes the items of a list.
-func cutLines(ptr []int32) (w edgeWork) {
+// cut makes the items of a list.
+func (w *edgeWork) cut(ptr []int32) {
+	w.items, w.splits, w.slots = w.items[:0], w.splits[:0], 0
 	n := len(ptr) - 1
 	for i := 0; i < n; {
 		if size := int(ptr[i+1] - ptr[i]); size > itemPairs {
@@ -171,7 +195,6 @@ func cutLines(ptr []int32) (w edgeWork) {
 		}
 		w.items = append(w.items, edgeItem{line: int32(from), lines: int32(i - from), lo: ptr[from], hi: ptr[i], slot: -1})
 	}
-	return w
 }
 
 // share returns the items of part c of `parts` of about equal numbers of pairs and lines.

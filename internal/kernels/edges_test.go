@@ -103,7 +103,7 @@ func TestEdgesErrors(t *testing.T) {
 	c.scale = 1
 	x := c.data()
 	for want, spoil := range map[string]func(a *Attention[float32]){
-		"lists of 3 heads":    func(a *Attention[float32]) { a.Edges = append(a.Edges, a.Edges[0]) },
+		"3 lists for 2 heads": func(a *Attention[float32]) { a.Edges = append(a.Edges, a.Edges[0]) },
 		"of 259 queries":      func(a *Attention[float32]) { a.TQ-- },
 		"Edges go without":    func(a *Attention[float32]) { a.Layouts = []*Layout{FullLayout(259, 259)} },
 		"R has 7 values":      func(a *Attention[float32]) { a.R.Data = a.R.Data[:7] },

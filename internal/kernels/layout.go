@@ -25,7 +25,7 @@ const (
 // Layout is a pattern compiled for NQ queries and NK keys: for each tile of 64 queries the tiles of 64 keys that some of them
 // read, in rising order (compressed rows), and for each listed tile either "full" or a bit mask. Equal masks are stored once,
 // so that a band has two or three of them at any length. The last tiles may be ragged: pairs beyond NQ and NK do not exist, and
-// a tile that shows all the others is full. A Layout does not change once built and may be shared; memory is 8 bytes a listed
+// a tile that shows all the others is full. A Layout does not change once built (but by Reset) and may be shared; memory is 8 bytes a listed
 // tile and 544 bytes a mask.
 type Layout struct {
 	NQ, NK int
@@ -37,6 +37,8 @@ type Layout struct {
 	trims []trim
 	full  int
 	pairs int64
+
+	reused bool // made anew for each run, see Reset
 
 	mu    sync.Mutex
 	plans [2]*chunkPlan // the last way the backward pass was cut, without and with gather

@@ -59,7 +59,7 @@ func (m *Memory[F]) Rows(n int) (keys, values []F) {
 func (m *Memory[F]) Len() int { return m.length }
 
 // sized is a slice of n elements, b itself if it is large enough.
-func sized[F kernels.Float](b []F, n int) []F {
+func sized[F any](b []F, n int) []F {
 	if cap(b) < n {
 		return make([]F, n)
 	}
