@@ -128,7 +128,7 @@ func (c Config) Spec(spec string) Config {
 	c.Path, c.Task = "", ""
 	if task, ok := strings.CutPrefix(spec, "task:"); ok {
 		c.Task = task
-		if kind, _, ok := taskKindOf(task); ok && kind.text {
+		if kind, _, ok := taskKindOf(task); task == graphTask || ok && kind.text {
 			c.Path = path
 		}
 		if task == "" {

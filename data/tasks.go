@@ -19,7 +19,7 @@ import (
 
 // taskKinds is every task, in the order of the documentation.
 var taskKinds = []taskKind{needleTask, copyTask, reverseTask, duplicateTask, mqarTask, twinTask, passkeyTask, sectionsTask,
-	sumTask, parityTask, sortTask, shuffledTask, matchingTask, cpcTask, sectionOrderTask, typesTask, fetchTask, excerptTask}
+	sumTask, parityTask, sortTask, shuffledTask, matchingTask, cpcTask, sectionOrderTask, typesTask, fetchTask, excerptTask, pointerTask, blocksTask}
 
 // taskKind is a task before its parameters are known.
 type taskKind struct {

@@ -65,7 +65,6 @@ func (c Config) loadTask() (*Corpus, error) {
 	if err != nil {
 		return nil, err
 	}
-	kind, _, _ := taskKindOf(c.Task)
 	digest := sha256.New()
 	_, _ = io.WriteString(digest, t.name+"\n")
 	corpus := &Corpus{Name: "task:" + t.name}
@@ -97,7 +96,7 @@ func (c Config) loadTask() (*Corpus, error) {
 	}
 	var s stream
 	for i, to := range []**Part{&corpus.Train, &corpus.Val, &corpus.Test} {
-		e := &examples{task: t, hash: taskHash(kind.name), part: i, n: t.sizes[i], vocab: vocab, bound: bound}
+		e := &examples{task: t, hash: taskHash(t.kind.name), part: i, n: t.sizes[i], vocab: vocab, bound: bound}
 		*to = &Part{Name: PartNames[i], source: corpus.Name, task: e, view: causalView{}, vocab: vocab, bounds: []int{0}}
 		b := t.shape.NewBatch(1, t.length)
 		e.fill(b, 0, 0, &s) // a change of the rule is a change of the data
@@ -129,6 +128,9 @@ func (c Config) text(t *task) Config {
 
 // readTask reads the task's name and refuses what does not go with one.
 func (c Config) readTask() (*task, error) {
+	if c.Task == graphTask {
+		return readGraph(c.Path)
+	}
 	t, err := parseTask(c.Task)
 	if err != nil {
 		return nil, err

@@ -322,7 +322,7 @@ func TestTaskNumbers(t *testing.T) {
 	require.Equal(t, map[string]string{
 		"needle": "a987c3e202041845", "copy": "af94a49b5e3b87ac", "reverse": "ec02d1d99602062c", "duplicate": "948aa871bec1654e",
 		"mqar": "e112ffb45a6c5246", "twin": "b69f8920d918a69b", "passkey": "ed09bc30cba258f5", "sections": "dfabbefa57a725c8",
-		"cpc": "45014a00e7d902d1", "fetch": "b4c214c19c72172e", "types": "8a5f5dfb1cdcdede", "parity": "897954d7ce9cf21d", "section_order": "e48573a314f56ec4", "shuffled": "035b9fc52a91c420", "sort": "b5574fa11a98f215", "sum": "5637fc0761341063"}, got)
+		"cpc": "45014a00e7d902d1", "pointer": "22588420d4fad977", "blocks": "e341fdd781044e47", "fetch": "b4c214c19c72172e", "types": "8a5f5dfb1cdcdede", "parity": "897954d7ce9cf21d", "section_order": "e48573a314f56ec4", "shuffled": "035b9fc52a91c420", "sort": "b5574fa11a98f215", "sum": "5637fc0761341063"}, got)
 }
 
 func TestTaskWords(t *testing.T) {
