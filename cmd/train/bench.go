@@ -67,7 +67,7 @@ type benchLine struct {
 type benchFlags struct {
 	variant                               string
 	length, steps, threads, window, vocab int
-	sweep, pixels                         bool
+	sweep, pixels, depth                  bool
 	sets                                  []string
 }
 
@@ -84,12 +84,16 @@ peak_mb is the largest resident set of the process.
 --sweep with --variant measures lengths of 1,024 to 16,384, each in a process of its own, and fits the exponents of time and memory over the
 last three. --sweep without it does so for every system, as one layer of width 64 with two heads at five lengths up to --length, by the
 clock, by the memory that the plan has and by the operations that it counts, those of attention apart from the rest. With --pixels it is
-those of images, square ones of up to --length pixels (give 65536, so that rows are whole tiles of 64).`,
+those of images, square ones of up to --length pixels (give 65536, so that rows are whole tiles of 64).
+
+--depth plans and times steps of 2 to 32 layers, of width 128 and 1,024 tokens unless they are set, for every way of keeping activations: none (all are
+kept), cheap, block, every:c, reversible. passing_mb is what is in use at once besides gradients of weights and what was chosen by content.`,
 		Example: examples(
 			"bench --variant band --length 16384", "the default",
 			"bench --variant band --length 65536 --set train.recompute=block", "with less memory",
 			"bench --sweep --variant dense", "how it grows with the length",
 			"bench --sweep", "how every system grows",
+			"bench --depth --variant band", "memory and time by the number of layers",
 			"bench --sweep --pixels --length 65536", "how those of images grow"),
 		Args: cobra.NoArgs,
 	}
@@ -102,11 +106,16 @@ those of images, square ones of up to --length pixels (give 65536, so that rows 
 	fl.IntVar(&f.vocab, "vocab", 256, "size of the vocabulary")
 	fl.BoolVar(&f.sweep, "sweep", false, "measure several lengths and fit exponents")
 	fl.BoolVar(&f.pixels, "pixels", false, "with --sweep: the systems of images, in their pixels")
+	fl.BoolVar(&f.depth, "depth", false, "measure several numbers of layers, and every way of keeping activations")
 	addSet(c, &f.sets)
 	return command(c, func(ctx context.Context, _ []string) error {
 		switch {
 		case f.pixels && (!f.sweep || c.Flags().Changed("variant")):
 			return usagef("--pixels is for --sweep without --variant: it measures the systems of images")
+		case f.depth && f.sweep:
+			return usagef("--depth and --sweep exclude each other")
+		case f.depth:
+			return a.depth(ctx, f, c.Flags().Changed("length"))
 		case f.sweep && c.Flags().Changed("variant"):
 			return a.sweep(ctx, f)
 		case f.sweep:
