@@ -37,6 +37,11 @@ type Stream struct {
 	Rotate func(b *layers.Builder, x, positions *Node) *Node
 	// Linear makes a projection [B,T,C] -> [B,T,H·D] in the way of the model: its biases, its initial values, its way of storage.
 	Linear func(b *layers.Builder, x *Node) *Node
+	// Map is Linear to another width, and Turn turns the first heads of queries and keys by their positions as QKV are turned already (nil:
+	// they are not), for a Mapping. Width is H·D; 0: that of X.
+	Map   func(b *layers.Builder, x *Node, width int) *Node
+	Turn  func(b *layers.Builder, x *Node, heads int) *Node
+	Width int
 	// More are inputs of one kind of data alone, by name, such as graph_edges.
 	More map[string]*Node
 }
@@ -91,6 +96,18 @@ func SharesQK(m Mixer) bool {
 	return ok && s.SharesQK()
 }
 
+// Mapping is a Mixer that makes queries, keys and values of the stream by maps of its own where MapsItself is true: Stream.QKV is nil then.
+type Mapping interface {
+	Mixer
+	MapsItself() bool
+}
+
+// MapsItself tells whether a mixer has maps of its own.
+func MapsItself(m Mixer) bool {
+	s, ok := m.(Mapping)
+	return ok && s.MapsItself()
+}
+
 // mixed is a type of entry that is more than a pattern.
 type mixed interface {
 	fields
@@ -102,6 +119,11 @@ type mixed interface {
 func (e Entry) Mixer(at Layer) (Mixer, error) {
 	if m, ok := e.fields.(mixed); ok {
 		return m.mixer(at)
+	}
+	if h, ok := e.fields.(*headsEntry); ok {
+		if groups, err := h.groups(at); err != nil || groups != nil {
+			return groups, err
+		}
 	}
 	p, err := e.In(at)
 	if err != nil {
