@@ -116,7 +116,12 @@ func (s *stack) attendMemory(b *layers.Builder, l int, x, residual *Node, in Inp
 	}
 	ab := b.Scope(s.names.crossAttn)
 	var o *Node
-	if in.Attend != nil {
+	if s.crossing != nil && s.crossing[l] != nil {
+		o = s.crossing[l].Cross(ab, attention.CrossStream{Q: q, K: k, V: v, Memory: mem.x, Lens: mem.lens, LensQ: c.LensQ, Heads: s.Heads, Scale: s.scale(l),
+			Project: func(_ *layers.Builder, part int, x *Node) *Node {
+				return s.linear(b, []string{s.names.crossQ, s.names.crossK, s.names.crossV}[part], x, s.inner(), s.noQKV)
+			}})
+	} else if in.Attend != nil {
 		o = in.Attend(ab, l, c, q, k, v)
 	} else {
 		o, _ = attention.Attend(ab, c, q, k, v)

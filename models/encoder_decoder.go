@@ -135,7 +135,7 @@ func NewEncoderDecoder(c EncoderDecoderConfig) (*EncoderDecoder, error) {
 	}
 	m := &EncoderDecoder{seq2seq: seq2seq{encoder: half("encoder", &c.Encoder, false), decoder: half("decoder", &c.Decoder.HalfConfig, true)}}
 	var err error
-	m.decoder.cross, err = crossPatterns(c.Decoder.CrossAttention, c.Decoder.NumHiddenLayers, c.Decoder.NumAttentionHeads)
+	m.decoder.cross, m.decoder.crossing, err = crossMixers(c.Decoder.CrossAttention, c.Decoder.NumHiddenLayers, c.Decoder.NumAttentionHeads, c.Encoder.MaxPositionEmbeddings)
 	for _, f := range config.Faults(err) {
 		p.add(config.Prefix("decoder", f))
 	}
@@ -176,17 +176,34 @@ func (p *problems) special(vocab, start, pad int, end tokenIDs) Special {
 
 // crossPatterns are the patterns of the layers of a decoder over what it reads.
 func crossPatterns(entries []attention.Entry, layers, heads int) ([]attention.Pattern, error) {
+	all, crossing, err := crossMixers(entries, layers, heads, 0)
+	if err == nil && crossing != nil {
+		err = &config.FieldError{Path: "cross_attention", Value: entries, Want: "want patterns alone, such as full, band or blocks: no other attention is read by this model"}
+	}
+	return all, err
+}
+
+// crossMixers are the patterns of the layers of a decoder over what it reads, of at most so many tokens (0: unknown), and what is more than a
+// pattern, nil if nothing is.
+func crossMixers(entries []attention.Entry, layers, heads, positions int) ([]attention.Pattern, []attention.Crossing, error) {
 	if len(entries) == 0 {
-		return nil, &config.FieldError{Path: "cross_attention", Value: entries, Want: "want at least one entry"}
+		return nil, nil, &config.FieldError{Path: "cross_attention", Value: entries, Want: "want at least one entry"}
 	}
 	var p problems
 	all := make([]attention.Pattern, min(max(layers, 0), maxLayers)) // of a wrong number a fault is noted already
+	more, any := make([]attention.Crossing, len(all)), false
 	for l := range max(len(entries), len(all)) {
 		i := l % len(entries)
 		m, err := entries[i].Mixer(attention.Layer{Index: l, Heads: heads})
-		if err == nil {
+		c, crossing := m.(attention.Crossing)
+		if crossing || err != nil { // one that is no pattern may depend on the length of what is read
+			if m, err = entries[i].Mixer(attention.Layer{Index: l, Heads: heads, Positions: positions}); err == nil {
+				c, crossing = m.(attention.Crossing)
+			}
+		}
+		if err == nil && !crossing {
 			if _, ok := m.(attention.Plain); !ok {
-				err = fmt.Errorf("a target cannot read a source by it, only by a pattern: give full, band, blocks or another entry that is a pattern")
+				err = fmt.Errorf("a target cannot read a source by it, only by a pattern or sortcut: give full, band, blocks or another entry that is a pattern")
 			} else if attention.Front(m.Pattern()) > 0 {
 				err = fmt.Errorf("%s has nodes before the tokens, which a source has not; leave them out", m.Pattern())
 			} else {
@@ -196,11 +213,17 @@ func crossPatterns(entries []attention.Entry, layers, heads int) ([]attention.Pa
 		switch {
 		case err == nil && l < len(all):
 			all[l] = m.Pattern()
+			if crossing {
+				more[l], any = c, true
+			}
 		case err != nil && l == i:
 			p.add(config.Prefix(fmt.Sprintf("cross_attention[%d]", i), err))
 		}
 	}
-	return all, p.err()
+	if !any {
+		more = nil
+	}
+	return all, more, p.err()
 }
 
 // Type is "encoder_decoder".

@@ -60,6 +60,8 @@ var pairs = map[string]struct {
 		"relative_attention_num_buckets":6,"relative_attention_max_distance":15,"feed_forward_proj":"silu","encoder_attention_type":"transient-global",
 		"local_radius":3,"global_block_size":4,"dropout_rate":0}`},
 	"trees": {text: pairText("", `,"position_embedding_type":"learned","attention":[{"type":"bp","k":2,"clip":3}]`, `,"position_embedding_type":"learned","attention":[{"type":"bp","k":2,"clip":3}]`)},
+	"sorted": {text: pairText("", `,"attention":[{"type":"sinkhorn","block_size":1}]`, `,"cross_attention":[{"type":"sortcut","block_size":1,"slots":5},{"type":"full"},
+		{"type":"sortcut","block_size":1,"slots":3,"sort_net":"linear"}]`), again: true},
 	"recomputed": {text: pairText("", "", ""), change: func(m *seq2seq) {
 		m.decoder.mixers = slices.Clone(m.decoder.mixers)
 		m.decoder.mixers[1] = opaque{m.decoder.mixers[1].(attention.Plain)}

@@ -33,6 +33,11 @@ func (s *stack) uncached() string {
 	case s.tree:
 		return ""
 	}
+	for l, c := range s.crossing {
+		if c != nil {
+			return fmt.Sprintf("what layer %d reads of the source is more than a pattern", l)
+		}
+	}
 	for l, m := range s.mixers {
 		if c, ok := m.(attention.Cached); !ok || !c.Cached() {
 			return fmt.Sprintf("the attention of layer %d is more than a pattern", l)

@@ -66,6 +66,8 @@ type stack struct {
 	pool   layers.Pool         // how the rows of the next layer come of those of a layer, see layers.Hierarchy; "": they are the same
 	scales []float64           // of scores, one a layer; nil: 1/sqrt(D)
 	cross  []attention.Pattern // of each layer, queries of the stream on keys of the memory; nil: none
+
+	crossing []attention.Crossing // instead, where it is more than a pattern; nil: it is one in all layers
 }
 
 // names are the scopes of the weights. Those of a layer are relative to the layer's own scope, layer + index.

@@ -15,7 +15,8 @@ import (
 //	linear    R[u] = relu([Σ q ; Σ k] W), sums over block u
 //
 // With Causal a slot is made of earlier blocks, and what is pooled for slot u are the tokens up to the first of block u, which all queries of the
-// block have seen. Under rotary positions bilinear pools queries and keys as they are before they are turned.
+// block have seen. Under rotary positions bilinear pools queries and keys as they are before they are turned. Where a memory is sorted there are
+// no queries of its own, and those that the layer would make of it stand for them.
 //
 // Parameters of mlp: sort.hidden.{weight,bias}, sort.blocks.{weight,bias} [H·MaxBlocks,C]; of linear: sort.query, sort.key [MaxBlocks,H·D].
 // Source: Tay et al. 2020, arXiv 2002.11296, sections 3.1 and 3.3 (mlp).
@@ -63,7 +64,7 @@ func (s Sorting) Scores(b *layers.Builder, in Stream) *Node {
 	if b.Err() != nil {
 		return nil
 	}
-	t, width := q.Shape()[1], q.Shape()[2]
+	t, width := k.Shape()[1], k.Shape()[2]
 	blocks := (t + s.Size - 1) / s.Size
 	if s.Net == NetMLP || s.Net == NetLinear {
 		if blocks > s.MaxBlocks {
@@ -85,12 +86,15 @@ func (s Sorting) Scores(b *layers.Builder, in Stream) *Node {
 	case NetLinear:
 		part := func(name string, x *Node) *Node {
 			w := layers.Slice(b, own.Param(name, layers.Normal(0.02), s.MaxBlocks, width), 0, 0, blocks)
-			return layers.HeadScores(b, pool(x, sum), layers.Broadcast(b, w, q.Shape()[0]), in.Heads, 1)
+			return layers.HeadScores(b, pool(x, sum), layers.Broadcast(b, w, k.Shape()[0]), in.Heads, 1)
+		}
+		if q == nil {
+			q = in.Project(b, 0, in.X)
 		}
 		return layers.Activation(b, layers.Add(b, part("query", q), part("key", k)), kernels.ReLU)
 	}
 	scale := 1 / math.Sqrt(float64(width/in.Heads))
-	if in.Rotate != nil && in.Project != nil { // a mean of projections is the projection of the mean
+	if in.Project != nil && (in.Rotate != nil || q == nil) { // a mean of projections is the projection of the mean
 		return layers.HeadScores(b, in.Project(b, 0, pool(in.X, mean)), in.Project(b, 1, pool(in.X, layers.BlockMean)), in.Heads, scale)
 	}
 	return layers.HeadScores(b, pool(q, mean), pool(k, layers.BlockMean), in.Heads, scale)

@@ -19,7 +19,7 @@ type SortCut struct {
 	Slots int
 }
 
-var _ Mixer = SortCut{}
+var _ Crossing = SortCut{}
 
 // Pattern is every pair.
 func (SortCut) Pattern() Pattern { return Full{} }
@@ -50,6 +50,18 @@ func (a SortCut) cut(b *layers.Builder, in Stream, t int) sortedBlocks {
 		}
 	}
 	return s
+}
+
+// Cross adds attention of another sequence on a memory, whose blocks are sorted by the memory alone: the queries of a slot are those that the
+// layer would make of a block of it. So a slot can be made before anything is written.
+func (a SortCut) Cross(b *layers.Builder, in CrossStream) *Node {
+	if b.Err() != nil {
+		return nil
+	}
+	memory := Stream{X: in.Memory, QKV: []*Node{nil, in.K, in.V}, Heads: in.Heads, Scale: in.Scale, Lens: in.Lens, Project: in.Project}
+	s := a.cut(b, memory, in.K.Shape()[1])
+	memory.Lens = in.LensQ // from here on of the queries
+	return s.attend(b, memory, Full{}, false, in.Q, s.slots(b, in.K, false), s.slots(b, in.V, false))
 }
 
 func (a SortCut) String() string { return fmt.Sprintf("sortcut(%d,%d)", a.Size, a.Slots) }
