@@ -58,6 +58,7 @@ var entries = map[string]func() fields{
 	"image2d":        func() fields { return &image2DEntry{} },
 	"axial_row":      func() fields { return &axialEntry{} },
 	"axial_column":   func() fields { return &axialEntry{} },
+	"sac":            func() fields { return &sacEntry{} },
 }
 
 // EntryTypes lists the types of entries, sorted.

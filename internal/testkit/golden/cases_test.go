@@ -39,6 +39,7 @@ var adapters = map[string]func(c *Case, p Precision) ([]Result, error){
 	"def_image_transformer":  runDefinition,
 	"def_reversible":         runDefinition,
 	"def_sinkhorn":           runDefinition,
+	"def_sac":                runSAC,
 	"def_sparse_transformer": runDefinition,
 	"def_star_transformer":   runStar,
 
