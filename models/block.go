@@ -34,11 +34,14 @@ func (s *stack) after(b *layers.Builder, norm string, x *Node) *Node {
 func (s *stack) attend(b *layers.Builder, l int, x, residual *Node, in Inputs) *Node {
 	h, residual := s.before(b, s.names.norm1, x, residual)
 	var qkv []*Node
-	if attention.SharesQK(s.mixers[l]) {
+	itself := attention.MapsItself(s.mixers[l])
+	switch {
+	case itself: // by maps of its own
+	case attention.SharesQK(s.mixers[l]):
 		qkv = []*Node{s.rotate(b, s.linear(b, s.names.qk, h, s.inner(), s.noQKV), s.Heads), s.linear(b, s.names.v, h, s.inner(), s.noQKV)}
-	} else if s.names.qkv != "" {
+	case s.names.qkv != "":
 		qkv = []*Node{s.rotate(b, s.linear(b, s.names.qkv, h, 3*s.inner(), s.noQKV), 2*s.Heads)}
-	} else {
+	default:
 		for i, name := range []string{s.names.q, s.names.k, s.names.v} {
 			p := s.linear(b, name, h, s.inner(), s.noQKV)
 			if i < 2 {
@@ -49,7 +52,8 @@ func (s *stack) attend(b *layers.Builder, l int, x, residual *Node, in Inputs) *
 	}
 	ab := b.Scope(s.attn())
 	read := attention.Stream{X: h, QKV: qkv, Heads: s.Heads, Scale: s.scale(l), Lens: in.Lens, Globals: in.Globals, More: in.More,
-		Linear:  func(b *layers.Builder, x *Node) *Node { return s.linear(b, "", x, s.inner(), s.noQKV) },
+		Linear: func(b *layers.Builder, x *Node) *Node { return s.linear(b, "", x, s.inner(), s.noQKV) },
+		Map:    func(b *layers.Builder, x *Node, width int) *Node { return s.linear(b, "", x, width, s.noQKV) }, Width: s.inner(),
 		Project: func(_ *layers.Builder, part int, x *Node) *Node { return s.project(b, part, x) }}
 	if in.first != nil {
 		read.First = in.first.Scope(s.attn())
@@ -59,12 +63,13 @@ func (s *stack) attend(b *layers.Builder, l int, x, residual *Node, in Inputs) *
 		read.LabelBias = in.first.Scope(s.names.relative).Param("weight", s.ofTables(), s.relative.Count(), s.Heads)
 	}
 	if s.position == "rotary" {
+		read.Turn = s.rotate
 		read.Rotate = func(b *layers.Builder, x, positions *Node) *Node {
-			return layers.Rope(b, x, layers.RopeConfig{Heads: s.Heads, HeadSize: s.headSize(), Base: s.ropeBase, Positions: layers.PositionConfig{IDs: positions}})
+			return layers.Rope(b, x, layers.RopeConfig{Heads: x.Shape()[2] / s.headSize(), HeadSize: s.headSize(), Base: s.ropeBase, Positions: layers.PositionConfig{IDs: positions}})
 		}
 	}
 	var o *Node
-	if in.Attend != nil {
+	if in.Attend != nil && !itself {
 		o = in.Attend(ab, l, read.Config(s.pattern(l)), qkv...)
 	} else {
 		o = s.mixers[l].Mix(ab, read)
