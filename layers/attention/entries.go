@@ -56,6 +56,8 @@ var entries = map[string]func() fields{
 	"heads":          func() fields { return &headsEntry{} },
 	"image1d":        func() fields { return &image1DEntry{} },
 	"image2d":        func() fields { return &image2DEntry{} },
+	"lsh":            func() fields { return &lshEntry{} },
+	"local":          func() fields { return &localEntry{} },
 	"axial_row":      func() fields { return &axialEntry{} },
 	"axial_column":   func() fields { return &axialEntry{} },
 	"sac":            func() fields { return &sacEntry{} },
