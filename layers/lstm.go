@@ -201,7 +201,7 @@ func LSTMGates[F kernels.Float](z, before, c, h []F) {
 }
 
 func sigmoid[F kernels.Float](x F) F { return F(1 / (1 + math.Exp(-float64(x)))) }
-func tanh[F kernels.Float](x F) F    { return F(math.Tanh(float64(x))) }
+func tanh[F kernels.Float](x F) F    { return F(2/(1+math.Exp(-2*float64(x))) - 1) }
 
 func (o lstm) Diff(in Nodes, out, dout *Node) (Nodes, error) {
 	args := append(Nodes{out, dout}, in...)
