@@ -49,8 +49,8 @@ type SinkhornConfig struct {
 	Noise      *Node // what is added to the scores instead, [B,H,N,N], without a gradient
 }
 
-// maxSinkhornScore bounds |R|, which a relu network can make arbitrarily large. Beyond it there is no gradient.
-const maxSinkhornScore = 50
+// MaxSinkhornScore bounds |R|, which a relu network can make arbitrarily large. Beyond it there is no gradient.
+const MaxSinkhornScore = 50
 
 // Sinkhorn makes a soft permutation of scores, in the logarithmic domain:
 //

@@ -99,7 +99,7 @@ func grown[F kernels.Float](s *[]F, n int) []F {
 
 // score is what R stands for.
 func (o sinkhorn) score(r float64) float64 {
-	r = min(max(r, -maxSinkhornScore), maxSinkhornScore)
+	r = min(max(r, -MaxSinkhornScore), MaxSinkhornScore)
 	if o.LogReLU {
 		return math.Log(max(r, 0) + 1e-6)
 	}
@@ -109,7 +109,7 @@ func (o sinkhorn) score(r float64) float64 {
 // slope is the derivative of score.
 func (o sinkhorn) slope(r float64) float64 {
 	switch {
-	case r < -maxSinkhornScore || r > maxSinkhornScore || o.LogReLU && r <= 0:
+	case r < -MaxSinkhornScore || r > MaxSinkhornScore || o.LogReLU && r <= 0:
 		return 0
 	case o.LogReLU:
 		return 1 / (r + 1e-6)

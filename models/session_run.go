@@ -39,6 +39,12 @@ func (s *stack) uncached() string {
 		}
 	}
 	for l, m := range s.mixers {
+		if sorted, ok := m.(attention.Sinkhorn); ok {
+			if why := sorted.Uncached(); why != "" {
+				return fmt.Sprintf("the attention of layer %d cannot be kept: %s", l, why)
+			}
+			continue
+		}
 		if c, ok := m.(attention.Cached); !ok || !c.Cached() {
 			return fmt.Sprintf("the attention of layer %d is more than a pattern", l)
 		}
@@ -68,6 +74,14 @@ func newRun[F kernels.Float](s *stack, params *layers.Params, limit int) (*run[F
 			r.layers[l].cache = c
 			continue
 		}
+		if sorted, ok := s.mixers[l].(attention.Sinkhorn); ok {
+			c, err := attention.NewSinkhornCache(sorted, s.Heads, s.headSize(), limit, s.scale(l), r.turnBack())
+			if err != nil {
+				return nil, err
+			}
+			r.layers[l].cache = c
+			continue
+		}
 		p, err := attention.Stored(s.mixers[l], params, fmt.Sprint(s.names.layer, l, ".", s.attn()))
 		if err != nil {
 			return nil, err
@@ -82,6 +96,17 @@ func newRun[F kernels.Float](s *stack, params *layers.Params, limit int) (*run[F
 		r.layers[l].cache = c
 	}
 	return r, nil
+}
+
+// turnBack takes the rotation of a position away from queries or keys; nil: they have none.
+func (r *run[F]) turnBack() func(x []F, rows, position int) {
+	if r.cos == nil {
+		return nil
+	}
+	return func(x []F, rows, position int) {
+		at := slices.Repeat([]int32{int32(position)}, rows)
+		kernels.Rope(rows, r.Heads, r.headSize(), x, r.inner(), at, r.cos, r.sin, false, true)
+	}
 }
 
 func (r *run[F]) size() (length, candidates, limit, bytes int) {

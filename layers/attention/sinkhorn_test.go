@@ -2,9 +2,14 @@ package attention
 
 import (
 	"fmt"
+	"math"
+	"testing"
 
 	"github.com/stretchr/testify/require"
 	"gorgonia.org/tensor"
+
+	"github.com/euryale-ml/euryale/internal/engine"
+	"github.com/euryale-ml/euryale/layers"
 )
 
 // sorting is that of most tests.
@@ -41,5 +46,231 @@ func init() { // whole blocks, where nothing stops a gradient
 	}
 	mixers["sortcut, whole blocks"] = func(t require.TestingT) (*Node, Nodes) {
 		return sinkhornOf(SortCut{Sorting: sorting(3, false), Slots: 2}, 12).cost(t)
+	}
+}
+
+// run gives values of nodes.
+func (s *structured) run(t require.TestingT, nodes ...*Node) (all [][]float64) {
+	require.NoError(t, s.b.Err())
+	p, err := engine.Compile(s.b.Graph(), nodes, engine.Options{CheckFinite: true})
+	require.NoError(t, err)
+	require.NoError(t, p.Run())
+	for _, n := range nodes {
+		all = append(all, numbers(p.Value(n)))
+	}
+	return all
+}
+
+// forced is sinkhorn over x [1,t,6] with 2 heads whose sort matrix is close to a given order: slot u has block order[u].
+func forced(t *testing.T, size, tokens int, causal bool, order []int, lens []int32, a Sinkhorn) (s *structured, q, k, v *Node) {
+	s = newStructured(tensor.Float64)
+	x := s.input("x", 1, tokens, 6)
+	in := s.stream(x, 2, nil)
+	if lens != nil {
+		in.Lens = s.ints("lens", lens, 1)
+	}
+	n := len(order)
+	noise := make([]float64, 2*n*n)
+	for h := range 2 {
+		for u, v := range order {
+			noise[(h*n+u)*n+v] = 1e4
+		}
+	}
+	a.Sorting = sorting(size, causal)
+	a.Noise = s.b.Const("noise", tensor.New(tensor.WithShape(1, 2, n, n), tensor.WithBacking(noise)))
+	s.out = a.Mix(s.b, in)
+	q, k, v = in.Split(s.b)
+	require.NoError(t, s.b.Err())
+	return s, q, k, v
+}
+
+// With the identity as sort matrix each key is there twice: plain attention within blocks. With one block it is attention on all.
+func TestSinkhornOfIdentity(t *testing.T) {
+	for _, c := range []struct{ size, tokens int }{{4, 12}, {20, 9}} {
+		s, q, k, v := forced(t, c.size, c.tokens, false, []int{0, 1, 2}[:(c.tokens+c.size-1)/c.size], nil, Sinkhorn{})
+		local, _ := Attend(s.b, Config{Pattern: Blocks{Size: c.size}, Heads: 2}, q, k, v)
+		all := s.run(t, s.out, local)
+		require.InDeltaSlice(t, all[1], all[0], 1e-12)
+	}
+}
+
+// With a permutation as sort matrix queries of a block read that of the slot, in each way of putting both together.
+func TestSinkhornOfPermutation(t *testing.T) {
+	const size, tokens = 4, 12
+	order := []int{2, 0, 1}
+	other := explicitBlocks{size, order}
+	for combine, want := range map[string]func(s *structured, q, k, v *Node) *Node{
+		CombineConcat: func(s *structured, q, k, v *Node) *Node {
+			p, err := Union(Blocks{Size: size}, other)
+			require.NoError(t, err)
+			o, _ := Attend(s.b, Config{Pattern: p, Heads: 2}, q, k, v)
+			return o
+		},
+		CombineSumOut: func(s *structured, q, k, v *Node) *Node {
+			a, _ := Attend(s.b, Config{Pattern: Blocks{Size: size}, Heads: 2}, q, k, v)
+			b, _ := Attend(s.b, Config{Pattern: other, Heads: 2}, q, k, v)
+			return layers.Add(s.b, a, b)
+		},
+		CombineSumScore: func(s *structured, q, k, v *Node) *Node {
+			index := make([]int32, tokens)
+			for i := range index {
+				index[i] = int32(order[i/size]*size + i%size)
+			}
+			at := s.ints("sorted", index, tokens)
+			o, _ := Attend(s.b, Config{Pattern: Blocks{Size: size}, Heads: 2}, q, layers.Add(s.b, k, layers.Gather(s.b, k, at)), layers.Gather(s.b, v, at))
+			return o
+		},
+		CombineMixture: func(s *structured, q, k, v *Node) *Node {
+			p, err := Union(Blocks{Size: size}, other)
+			require.NoError(t, err)
+			a, _ := Attend(s.b, Config{Pattern: p, Heads: 2}, q, k, v)
+			b, _ := Attend(s.b, Config{Heads: 2}, q, k, v)
+			return layers.Add(s.b, a, b)
+		},
+	} {
+		s, q, k, v := forced(t, size, tokens, false, order, nil, Sinkhorn{Combine: combine})
+		all := s.run(t, s.out, want(s, q, k, v))
+		require.InDeltaSlice(t, all[1], all[0], 1e-10, combine)
+		if combine == CombineConcat { // what is chosen for good is the same
+			for _, how := range []layers.Assignment{layers.AssignRows, layers.AssignGreedy, layers.AssignHungarian} {
+				a := Sinkhorn{}
+				hard := newStructured(tensor.Float64)
+				in := hard.stream(hard.input("x", 1, tokens, 6), 2, nil)
+				a.Sorting = sorting(size, false)
+				a.Hard = how
+				noise := make([]float64, 2*9)
+				for i := range noise {
+					if u, v := i/3%3, i%3; order[u] == v {
+						noise[i] = 2 // not nearly a permutation
+					}
+				}
+				a.Noise = hard.b.Const("noise", tensor.New(tensor.WithShape(1, 2, 3, 3), tensor.WithBacking(noise)))
+				for _, p := range s.b.Params().All() {
+					require.NoError(t, hard.b.Params().Load(p.Name, p.Value))
+				}
+				hard.out = a.Mix(hard.b, in)
+				require.InDeltaSlice(t, all[0], hard.run(t, hard.out)[0], 1e-10, how)
+			}
+		}
+	}
+}
+
+// explicitBlocks lets block u read block of[u].
+type explicitBlocks struct {
+	size int
+	of   []int
+}
+
+func (p explicitBlocks) String() string { return fmt.Sprint("blocks of ", p.size, p.of) }
+func (explicitBlocks) Heads() int       { return 1 }
+func (explicitBlocks) FromEnd() bool    { return false }
+func (p explicitBlocks) Sees(_, i, j, n int) bool {
+	return inside(i, j, n) && j/p.size == p.of[i/p.size]
+}
+func (p explicitBlocks) Row(_, i, n int, dst []Run) []Run {
+	return appendRun(dst, p.of[i/p.size]*p.size, min(n, (p.of[i/p.size]+1)*p.size), 1)
+}
+func (p explicitBlocks) Col(h, j, n int, dst []Run) []Run {
+	for i := range n {
+		if p.Sees(h, i, j, n) {
+			dst = append(dst, Run{i, i + 1, 1})
+		}
+	}
+	return dst
+}
+func (p explicitBlocks) NNZ(h, n int) int64 { return countRows(p, h, n) }
+
+// All slots: attention on all softly sorted blocks; more slots than blocks are no more. No token at all gives zeros.
+func TestSortCutOfAllSlots(t *testing.T) {
+	run := func(slots int, lens []int32) []float64 {
+		s := newStructured(tensor.Float64)
+		s.out = SortCut{Sorting: sorting(3, false), Slots: slots}.Mix(s.b, s.stream(s.input("x", 2, 10, 6), 2, s.ints("lens", lens, 2)))
+		return s.values(t)
+	}
+	lens := []int32{10, 5}
+	require.Equal(t, run(4, lens), run(9, lens))
+	require.NotEqual(t, run(4, lens), run(3, lens))
+	require.Equal(t, make([]float64, 2*10*6), run(2, []int32{0, 0}))
+	for _, a := range []Sinkhorn{{Sorting: sorting(3, false)}, {Sorting: sorting(3, true)}} {
+		s := newStructured(tensor.Float64)
+		s.out = a.Mix(s.b, s.stream(s.input("x", 2, 10, 6), 2, s.ints("lens", []int32{0, 0}, 2)))
+		require.Equal(t, make([]float64, 2*10*6), s.values(t))
+	}
+}
+
+// What is generated token by token is what the graph gives, whatever a layer puts together, for several candidates.
+func TestSinkhornCache(t *testing.T) {
+	const tokens, width, heads = 23, 6, 2
+	for _, size := range []int{4, 7, 30} {
+		for _, combine := range []string{CombineConcat, CombineSumOut, CombineSumScore, CombineMixture} {
+			for _, normalizer := range []layers.SinkhornNormalizer{"", layers.SinkhornPrefix} {
+				for _, hard := range []layers.Assignment{"", layers.AssignRows} {
+					what := fmt.Sprint(size, combine, normalizer, hard)
+					a := Sinkhorn{Sorting: sorting(size, true), Combine: combine}
+					a.Normalizer, a.Hard = normalizer, hard
+					a.FinishRow = size != 7
+					s := newStructured(tensor.Float64)
+					in := s.stream(s.input("x", 2, tokens, width), heads, nil)
+					all := s.run(t, in.QKV[0], in.QKV[1], in.QKV[2], a.Mix(s.b, in))
+					c, err := NewSinkhornCache[float64](a, heads, width/heads, tokens, 0, nil)
+					require.NoError(t, err)
+					for range 2 { // a second time after Reset
+						c.Select([]int{0, 0})
+						for i := range tokens {
+							var row [3][]float64
+							for k := range row {
+								row[k] = append(append(row[k], all[k][i*width:][:width]...), all[k][(tokens+i)*width:][:width]...)
+							}
+							o := make([]float64, 2*width)
+							require.NoError(t, c.Attend(row[0], row[1], row[2], o))
+							require.InDeltaSlice(t, all[3][i*width:][:width], o[:width], 1e-10, "%s, token %d", what, i)
+							require.InDeltaSlice(t, all[3][(tokens+i)*width:][:width], o[width:], 1e-10, "%s, token %d", what, i)
+							if i == 12 { // the candidates change places and are copied
+								c.Select([]int{1, 0, 1})
+								c.Select([]int{1, 2})
+							}
+						}
+						require.Positive(t, c.Bytes())
+						require.ErrorContains(t, c.Attend(all[0], all[1], all[2], make([]float64, 2*width)), "beyond the 23")
+						c.Reset()
+					}
+				}
+			}
+		}
+	}
+	_, err := NewSinkhornCache[float64](Sinkhorn{Sorting: sorting(4, false)}, 2, 3, 9, 0, nil)
+	require.ErrorContains(t, err, "cannot be kept")
+	a := Sinkhorn{Sorting: sorting(4, true)}
+	a.Net = NetMLP
+	_, err = NewSinkhornCache[float64](a, 2, 3, 9, 0, nil)
+	require.ErrorContains(t, err, "sorted by the network mlp")
+}
+
+// Scores, mixing and the sort matrix grow as they should, counted separately: with blocks of √n tokens none of them beyond n^1.5, with blocks of a
+// constant size mixing and the matrix as n²; in SortCut the matrix alone.
+func TestSinkhornCosts(t *testing.T) {
+	for _, c := range []struct {
+		mixer                  func(n int) Mixer
+		scores, mixing, matrix float64
+	}{
+		{func(n int) Mixer { return Sinkhorn{Sorting: sorting(int(math.Sqrt(float64(n))), true)} }, 1.5, 1.5, 1},
+		{func(int) Mixer { return Sinkhorn{Sorting: sorting(64, false)} }, 1, 2, 2},
+		{func(int) Mixer { return SortCut{Sorting: sorting(64, false), Slots: 2} }, 1, 1, 2},
+	} {
+		var x, scores, mixing, matrix []float64
+		for _, n := range []int{64 * 64, 128 * 128, 192 * 192} {
+			s := newStructured(tensor.Float32)
+			node := s.b.Input("x", tensor.Float32, 1, n, 6)
+			out := c.mixer(n).Mix(s.b, s.stream(node, 2, nil))
+			require.NoError(t, s.b.Err())
+			p, err := engine.Compile(s.b.Graph(), Nodes{out}, engine.Options{})
+			require.NoError(t, err)
+			flops := p.Plan().Flops
+			x, scores, mixing = append(x, float64(n)), append(scores, flops["attention"]), append(mixing, flops["mix_blocks"])
+			matrix = append(matrix, flops["sinkhorn"]+flops["head_scores"])
+		}
+		require.InDelta(t, c.scores, exponent(x, scores), 0.1)
+		require.InDelta(t, c.mixing, exponent(x, mixing), 0.1)
+		require.InDelta(t, c.matrix, exponent(x, matrix), 0.1)
 	}
 }
