@@ -58,6 +58,7 @@ type state struct {
 	blocks map[*Node]int
 	block  int // current recompute block, 0 outside
 	last   int // newest recompute block
+	again  bool
 	sites  map[string]int
 	inputs map[string]*Node
 	weight map[string]*Node
@@ -251,6 +252,15 @@ func (b *Builder) Block(fn func()) {
 	fn()
 	b.block = 0
 }
+
+// Again runs fn; the nodes it adds form a block that is computed again for its gradient whatever else is. Inside a block it belongs to that.
+func (b *Builder) Again(fn func()) {
+	b.again = true
+	b.Block(fn)
+}
+
+// Blocks tells whether there are blocks that are computed again in any case.
+func (b *Builder) Blocks() bool { return b.again }
 
 // BlockOf is the recompute block of a node, 0 for none: what engine.Recompute asks for.
 func (b *Builder) BlockOf(n *Node) int { return b.blocks[n] }

@@ -139,7 +139,7 @@ func (s *stack) feed(b *layers.Builder, x, residual *Node) *Node {
 	h, residual := s.before(b, s.names.norm2, x, residual)
 	y := layers.FeedForward(b, h, layers.FeedForwardConfig{Hidden: s.Inner, Act: s.act, InOut: s.inOut, NoBias: s.noFeed,
 		Up: s.names.up, Gate: s.names.gate, Down: s.names.down, Residual: residual, Init: s.initial(), DownInit: s.last,
-		Dropout: s.residDropout, Inner: s.innerDropout})
+		Dropout: s.residDropout, Inner: s.innerDropout, Rows: s.rows})
 	return s.after(b, s.names.norm2, y)
 }
 

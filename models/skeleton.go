@@ -27,11 +27,12 @@ type SkeletonConfig struct {
 	HiddenDropoutProb     float64           `json:"hidden_dropout_prob"` // on the embeddings and on what each part adds to the stream
 	TieWordEmbeddings     bool              `json:"tie_word_embeddings"` // the head of a language model is the token table
 	LMHeadBias            bool              `json:"lm_head_bias,omitempty"`
-	Norm                  string            `json:"norm"`              // pre: before each part of a layer, and after the last; post: after each residual sum
-	Residual              string            `json:"residual"`          // plain, reversible
-	Initializer           string            `json:"initializer"`       // normal, xavier_uniform, sparse_transformer: initial matrices; what writes to the stream is divided by sqrt(2 layers)
-	InitializerRange      float64           `json:"initializer_range"` // standard deviation of the initial embeddings, and of the matrices if normal
-	Attention             []attention.Entry `json:"attention"`         // an entry a layer; a shorter list repeats
+	Norm                  string            `json:"norm"`                              // pre: before each part of a layer, and after the last; post: after each residual sum
+	Residual              string            `json:"residual"`                          // plain, reversible
+	ChunkSizeFeedForward  int               `json:"chunk_size_feed_forward,omitempty"` // rows of the feed-forward part at a time, computed again for their gradient; 0: all
+	Initializer           string            `json:"initializer"`                       // normal, xavier_uniform, sparse_transformer: initial matrices; what writes to the stream is divided by sqrt(2 layers)
+	InitializerRange      float64           `json:"initializer_range"`                 // standard deviation of the initial embeddings, and of the matrices if normal
+	Attention             []attention.Entry `json:"attention"`                         // an entry a layer; a shorter list repeats
 }
 
 func skeletonDefaults() SkeletonConfig {
@@ -74,6 +75,7 @@ func (c *SkeletonConfig) stack(p *problems, name string, decoder, reads bool) st
 	} else {
 		p.residual(c.Residual, "")
 	}
+	p.want(c.ChunkSizeFeedForward >= 0 && c.ChunkSizeFeedForward <= maxSize, "chunk_size_feed_forward", c.ChunkSizeFeedForward, "0 (all rows at once) or more")
 	p.oneOf("initializer", c.Initializer, "normal", "xavier_uniform", "sparse_transformer")
 	p.want(c.InitializerRange > 0, "initializer_range", c.InitializerRange, "more than 0")
 	pool := c.pool(p)
@@ -90,7 +92,7 @@ func (c *SkeletonConfig) stack(p *problems, name string, decoder, reads bool) st
 			normCross: "ln_cross", crossAttn: "cross", crossQ: "cross.q", crossK: "cross.k", crossV: "cross.v", crossOut: "cross.out",
 			norm2: "ln_2", up: "mlp.up", down: "mlp.down", final: name + ".ln_f", head: "lm_head"},
 		act: act, eps: c.LayerNormEps, position: c.PositionEmbeddingType, shape: c.PositionShape, biased: c.LMHeadBias, ropeBase: c.RopeTheta, external: external, tree: tree,
-		untied: !c.TieWordEmbeddings, post: c.Norm == "post", reverse: c.Residual == "reversible",
+		untied: !c.TieWordEmbeddings, post: c.Norm == "post", reverse: c.Residual == "reversible", rows: c.ChunkSizeFeedForward,
 		embedDropout: c.HiddenDropoutProb, residDropout: c.HiddenDropoutProb, mixers: mixers, pool: pool,
 	}
 	if s.post { // the last norm of the last layer is the final one, and embeddings want one, as nothing else bounds them

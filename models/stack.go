@@ -30,6 +30,7 @@ type stack struct {
 	last    layers.Init // of the maps that write to the residual stream; nil is init
 	tables  layers.Init // of embeddings; nil is init
 	reverse bool        // reversible residuals; norms before
+	rows    int         // of the feed-forward part that are worked on at a time; 0: all
 	inOut   bool        // weights stored [in, out]
 	noQKV   bool        // no bias in the query, key and value maps
 	noOut   bool        // no bias in the output map of attention

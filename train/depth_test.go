@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -17,10 +18,10 @@ import (
 )
 
 // planOf is the plan of a training step of a decoder.
-func planOf(t *testing.T, depth, length int, residual, recompute, entry string) *engine.Plan {
+func planOf(t *testing.T, depth, length int, residual, recompute, entry string, more ...string) *engine.Plan {
 	t.Helper()
 	m, err := models.New(fmt.Appendf(nil, `{"model_type":"decoder","vocab_size":64,"hidden_size":48,"intermediate_size":128,"num_hidden_layers":%d,"num_attention_heads":3,
-		"max_position_embeddings":%d,"residual":%q,"hidden_dropout_prob":0.1,"attention":[%s]}`, depth, length, residual, entry))
+		"max_position_embeddings":%d,"residual":%q,"hidden_dropout_prob":0.1,"attention":[%s]%s}`, depth, length, residual, entry, strings.Join(more, "")))
 	require.NoError(t, err)
 	g, err := NewGraph(m, layers.NewParams(tensor.Float32), data.NewBatch(1, length), GraphOptions{Seed: 1, Train: true, Recompute: recompute})
 	require.NoError(t, err)
@@ -47,6 +48,8 @@ func TestReversibleDepth(t *testing.T) {
 	back, anchored := planOf(t, 32, length, "reversible", "cheap", all[0]), planOf(t, 32, length, "reversible", "every:4", all[0])
 	require.Greater(t, stored.Passing, 10*back.Passing)
 	require.Greater(t, block.Passing, 2*back.Passing)
+	rows := planOf(t, 4, length, "plain", "cheap", all[0], `,"chunk_size_feed_forward":1024`)
+	require.Less(t, float64(rows.Passing), 0.8*float64(planOf(t, 4, length, "plain", "cheap", all[0]).Passing), "the inner width is there for 1,024 rows at a time")
 	require.InDelta(t, (8*2-1)*stream, anchored.Passing-back.Passing, 2*stream, "both streams of the first anchor are one")
 }
 

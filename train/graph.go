@@ -121,7 +121,7 @@ func NewGraph(m models.Model, params *layers.Params, like *data.Batch, o GraphOp
 		var nodes layers.Nodes
 		g.Params, nodes = b.Weights()
 		r := &engine.Recompute{Cheap: cheap}
-		if layersPerBlock > 0 {
+		if layersPerBlock > 0 || b.Blocks() {
 			r.Block = b.BlockOf
 		}
 		grads, err := engine.VJP(outputs, weights, nodes, r)

@@ -312,12 +312,15 @@ func (r recording) gradient(f, arg, d *Node, darg **Node, grads map[*Node]*Node,
 	return nil
 }
 
-// inBranch is the recomputation inside a branch: only the cheap rule, as a block of the stack is computed again anyway.
+// inBranch is the recomputation inside a branch, whose nodes are copies of those that the rules are about.
 func inBranch(r *Recompute) *Recompute {
-	if r == nil || !r.Cheap {
+	if r == nil {
 		return nil
 	}
-	s := &Recompute{Cheap: true}
+	s := &Recompute{Cheap: r.Cheap}
+	if r.Block != nil {
+		s.Block = func(n *Node) int { return r.Block(Origin(n)) }
+	}
 	if r.Keep != nil {
 		s.Keep = func(n *Node) bool { return r.Keep(Origin(n)) }
 	}
