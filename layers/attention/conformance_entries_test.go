@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -42,7 +43,8 @@ var conformingEntries = map[string][]conformingEntry{
 		{json: `{"type":"sparse_fixed","stride":4,"summary":2,"distinct_summaries":true}`}},
 	"pattern": {{json: `{"type":"pattern","pattern":"band(2,1) + global(0,4)"}`},
 		{json: `{"type":"pattern","pattern":"band(2,1) + global(0,-1)"}`, refused: "from the end"}},
-	"heads": {{json: `{"type":"heads","parts":[{"heads":1,"attention":{"type":"full"}},{"heads":1,"attention":{"type":"blocks","block_size":3}}]}`}},
+	"heads": {{json: `{"type":"heads","parts":[{"heads":1,"attention":{"type":"full"}},{"heads":1,"attention":{"type":"blocks","block_size":3}}]}`},
+		{json: `{"type":"heads","parts":[{"heads":1,"attention":{"type":"band","window_left":3}},{"heads":1,"attention":{"type":"routing","num_clusters":2,"window":6}}]}`, chosen: true}},
 	"longformer": {{json: `{"type":"longformer","window_left":2,"global_positions":[0,4]}`, refused: "tell of the future"},
 		{json: `{"type":"longformer","window_left":2}`, idle: true}},
 	"big_bird":     {{json: `{"type":"big_bird","block_size":2,"num_random_blocks":1}`}},
@@ -55,6 +57,8 @@ var conformingEntries = map[string][]conformingEntry{
 	"lsh": {{json: `{"type":"lsh","chunk":3,"num_hashes":2}`, chosen: true}, {json: `{"type":"lsh","chunk":2,"num_hashes":3,"dup":"count","wrap":"round","chunks_before":2}`, chosen: true},
 		{json: `{"type":"lsh","chunk":3,"num_hashes":2,"plan":"bucketRecent"}`, chosen: true},
 		{json: `{"type":"lsh","chunk":4,"num_hashes":1,"bucket_factors":[2,4],"same_bucket_only":true}`, chosen: true}},
+	"routing": {{json: `{"type":"routing","num_clusters":3,"window":4}`, chosen: true}, {json: `{"type":"routing","num_clusters":2,"shared_qk":false}`, chosen: true},
+		{json: `{"type":"routing","num_clusters":3,"window":5,"combine":"union"}`, chosen: true}, {json: `{"type":"routing","num_clusters":2,"window":3,"membership":"recent"}`, chosen: true}},
 	"sac": {{json: `{"type":"sac","predictor_size":5,"alpha":1.5,"no_repeat":true}`, chosen: true},
 		{json: `{"type":"sac","predictor_size":4,"mode":"perNode","alpha":2,"sharing":"head","distance":"none"}`, chosen: true},
 		{json: `{"type":"sac","predictor_size":3,"mode":"perNode","causal_predictor":true,"local_pointer":4}`, chosen: true},
@@ -85,10 +89,23 @@ func mixerOf(t require.TestingT, entry string, decoder bool, layer, tokens int, 
 		nodes, counts = TreeNodes(s.b, x, counts)
 	}
 	s.out = m.Mix(s.b, s.stream(nodes, 2, counts))
+	awake(s.b.Params())
 	if IsTree(m.Pattern()) {
 		s.out = TreeTokens(s.b, s.out)
 	}
 	return s, s.b.Err()
+}
+
+// awake gives clusters centroids.
+func awake(p *layers.Params) {
+	for _, q := range p.All() {
+		switch q.Name[strings.LastIndex(q.Name, ".")+1:] {
+		case "ema_sum":
+			fillFrom(q.Value, q.Name)
+		case "progress":
+			q.Value.Float64s()[0] = 1
+		}
+	}
 }
 
 // eachEntry runs f for every entry in encoders and decoders, in the first two layers. The table must have every type.
@@ -248,9 +265,12 @@ var entryCosts = map[string]struct {
 	"bp":           {constant(`{"type":"bp","k":4,"clip":4}`), 1.1, false},
 	"local":        {constant(`{"type":"local","chunk":64}`), 1, false},
 	"lsh":          {constant(`{"type":"lsh","chunk":32,"num_hashes":2}`), 1, false},
-	"sac":          {constant(`{"type":"sac","predictor_size":8,"local_pointer":16}`), 1, false},
-	"sinkhorn":     {root(`{"type":"sinkhorn","block_size":%d}`), 1.5, true},
-	"sortcut":      {constant(`{"type":"sortcut","block_size":64,"slots":2}`), 1, false},
+	"routing": {func(n int) string {
+		return fmt.Sprintf(`{"type":"routing","num_clusters":%.0f,"window":%.0f}`, math.Sqrt(float64(n)), math.Sqrt(float64(n)))
+	}, 1.5, true},
+	"sac":      {constant(`{"type":"sac","predictor_size":8,"local_pointer":16}`), 1, false},
+	"sinkhorn": {root(`{"type":"sinkhorn","block_size":%d}`), 1.5, true},
+	"sortcut":  {constant(`{"type":"sortcut","block_size":64,"slots":2}`), 1, false},
 }
 
 // The products of a layer's attention grow with the length as the source of its entry says.

@@ -56,6 +56,7 @@ var entries = map[string]func() fields{
 	"heads":          func() fields { return &headsEntry{} },
 	"image1d":        func() fields { return &image1DEntry{} },
 	"image2d":        func() fields { return &image2DEntry{} },
+	"routing":        func() fields { return &routingEntry{} },
 	"lsh":            func() fields { return &lshEntry{} },
 	"local":          func() fields { return &localEntry{} },
 	"axial_row":      func() fields { return &axialEntry{} },
@@ -344,6 +345,8 @@ func (e *headsEntry) check() (faults []error) {
 			faults = append(faults, &config.FieldError{Path: path, Want: "missing; give an entry"})
 		} else if _, nested := part.Attention.fields.(*headsEntry); nested {
 			faults = append(faults, &config.FieldError{Path: path, Want: "heads stands inside heads; list all parts in one"})
+		} else if _, fits := part.Attention.fields.(someHeads); fits {
+			continue
 		} else if _, more := part.Attention.fields.(mixed); more {
 			faults = append(faults, &config.FieldError{Path: path, Want: "is more than a pattern of heads; give it to the whole layer"})
 		}

@@ -1,9 +1,6 @@
 package attention
 
 import (
-	"fmt"
-	"math"
-
 	"gorgonia.org/tensor"
 
 	"github.com/euryale-ml/euryale/layers"
@@ -61,7 +58,7 @@ func (a Routing) SharesQK() bool { return a.SharedQK }
 
 // Pattern is everything, for positions decide nothing, or what comes no later.
 func (a Routing) Pattern() Pattern {
-	if a.Causal {
+	if a.Causal || a.Membership == Recent {
 		return Causal(Full{})
 	}
 	return Full{}
@@ -281,15 +278,4 @@ func (r *routed) learn(y *Node) *Node {
 	u.age, u.progress = layers.InputValue(r.state.deadAge), layers.InputValue(r.state.progress)
 	b.Update(u.rule(parts))
 	return y
-}
-
-// check lists what no layer can be made of.
-func (a Routing) check() error {
-	switch {
-	case a.Membership == Recent && !a.Causal:
-		return fmt.Errorf("membership recent reads what came before, which an encoder does not have; use topw there")
-	case a.Clusters > math.MaxInt32/max(a.Window, 1):
-		return fmt.Errorf("%d clusters of %d tokens are too many", a.Clusters, a.Window)
-	}
-	return nil
 }

@@ -48,7 +48,7 @@ func (e *routingEntry) check() []error {
 }
 
 // routing is the attention of a layer.
-func (e *routingEntry) routing(at Layer) (Routing, error) {
+func (e *routingEntry) routing(at Layer) Routing {
 	a := Routing{Clusters: *e.NumClusters, Window: e.Window, Membership: TopW, Union: e.Combine == "union", SharedQK: at.Decoder, Decay: 0.999,
 		Commitment: 1e-4, Reseed: 100, Causal: at.Decoder}
 	if e.Membership != "" {
@@ -69,14 +69,13 @@ func (e *routingEntry) routing(at Layer) (Routing, error) {
 	if e.ReseedAfter != nil {
 		a.Reseed = *e.ReseedAfter
 	}
-	return a, a.check()
+	return a
 }
 
 func (e *routingEntry) pattern(at Layer) (Pattern, error) {
-	a, err := e.routing(at)
-	return a.Pattern(), err
+	return e.routing(at).Pattern(), nil
 }
 
 func (*routingEntry) beside() {}
 
-func (e *routingEntry) mixer(at Layer) (Mixer, error) { return e.routing(at) }
+func (e *routingEntry) mixer(at Layer) (Mixer, error) { return e.routing(at), nil }

@@ -43,7 +43,10 @@ func (s *structured) linear(b *layers.Builder, name string, x *Node) *Node {
 func (s *structured) stream(x *Node, heads int, lens *Node) Stream {
 	names := []string{"q", "k", "v"}
 	return Stream{X: x, QKV: []*Node{s.linear(s.b, "q", x), s.linear(s.b, "k", x), s.linear(s.b, "v", x)}, Heads: heads, Lens: lens, First: s.b,
-		Linear:  func(b *layers.Builder, x *Node) *Node { return s.linear(b, "", x) },
+		Linear: func(b *layers.Builder, x *Node) *Node { return s.linear(b, "", x) },
+		Map: func(b *layers.Builder, x *Node, width int) *Node {
+			return layers.Linear(b, x, layers.LinearConfig{Out: width, Init: layers.Normal(0.4)})
+		},
 		Project: func(b *layers.Builder, part int, x *Node) *Node { return s.linear(s.b, names[part], x) }}
 }
 
