@@ -34,6 +34,7 @@ var families = []struct {
 	{"longformer", newLongformer},
 	{"led", newLED},
 	{"longt5", newLongT5},
+	{"reformer", newReformer},
 	{"star_transformer", newStarTransformer},
 	{"bp_transformer", newBPTransformer},
 	{"axial_transformer", newAxialTransformer},

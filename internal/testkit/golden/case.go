@@ -35,6 +35,7 @@ type Case struct {
 	PositionalInputs []string          // package cases: in/* in the order of the call
 	AllowNonFinite   bool              // values may be NaN or infinite and must be so in the result
 	Tolerance        Tolerance
+	ReferenceError   float64 // largest difference of the reference's float32 outputs from those in float64, where out64/* has some of them
 
 	fields  map[string]json.RawMessage
 	tensors map[string]*Tensor
@@ -58,6 +59,7 @@ type header struct {
 	Positional  []string          `json:"positional_inputs"`
 	NonFinite   bool              `json:"allow_nonfinite"`
 	Tolerance   Tolerance         `json:"tolerance"`
+	Error       float64           `json:"f32_vs_f64_max_abs_out"`
 }
 
 // Root is the folder of cases: that of EURYALE_GOLDEN, else testdata/golden of the module that holds the current folder.
@@ -140,7 +142,7 @@ func open(path, jsonPath string, description []byte) (*Case, error) {
 	c := &Case{
 		System: filepath.Base(filepath.Dir(path)), Name: strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)), Path: path,
 		Kind: h.Kind, Variant: h.Variant, ModelClass: h.ModelClass, Class: h.Class, Config: h.Config, Kwargs: h.Kwargs, TrainMode: h.TrainMode,
-		Tied: h.Tied, WithoutGrad: h.WithoutGrad, PositionalInputs: h.Positional, AllowNonFinite: h.NonFinite, Tolerance: h.Tolerance,
+		Tied: h.Tied, WithoutGrad: h.WithoutGrad, PositionalInputs: h.Positional, AllowNonFinite: h.NonFinite, Tolerance: h.Tolerance, ReferenceError: h.Error,
 		tensors: map[string]*Tensor{},
 	}
 	if h.System != "" {

@@ -44,6 +44,9 @@ var adapters = map[string]func(c *Case, p Precision) ([]Result, error){
 	"def_star_transformer":   runStar,
 
 	"sinkhorn_transformer": runSinkhornPackage,
+
+	"def_reformer":     runReformer,
+	"reformer_pytorch": runReformerPyTorch,
 }
 
 // TestGolden runs every case of the folder in both precisions. A case, or a tensor of a case, that nobody handles fails.

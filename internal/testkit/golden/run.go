@@ -47,6 +47,10 @@ func Run(m models.Model, params *layers.Params, in Batch, gradients bool) (*Outc
 		}
 	}
 	t := in.T
+	in, err = in.reformerRows(m)
+	if err != nil {
+		return nil, err
+	}
 	blocks, err := bigBirdOf(m, params, in)
 	if err == nil && blocks != nil {
 		if in, err = blocks.padded(m, in); err == nil {
@@ -75,6 +79,7 @@ func Run(m models.Model, params *layers.Params, in Batch, gradients bool) (*Outc
 	named := outputsOf(m, b, got)
 	if in.T > t {
 		in.cut(b, named, m.Task(), t)
+		in.T = t
 	}
 	loss, err := in.loss(b, m.Task(), named)
 	if err != nil {
@@ -152,6 +157,9 @@ func (in Batch) inputs(m models.Model, b *layers.Builder, blocks *bigBird) (give
 	}
 	if in.Mask != nil {
 		err = padding(m, b, in, blocks, &given)
+	}
+	if err == nil {
+		err = in.rotations(b, &given)
 	}
 	if err == nil {
 		err = b.Err()

@@ -25,7 +25,8 @@ type Batch struct {
 	Ends   bool      // labels are start and end
 	Values []float64 // [B,outputs], labels of a regression
 
-	Draws map[int]*Tensor // rand/layerN.rand_attn, blocks that a layer of BigBird has drawn
+	Draws     map[int]*Tensor // rand/layerN.rand_attn, blocks that a layer of BigBird has drawn
+	Rotations map[int]*Tensor // rand/lshN.rotations, of the layer of hashing number N
 
 	Weights map[string]*Tensor // without labels: the loss is the sum of each output times its weights
 }
@@ -52,6 +53,12 @@ func (c *Case) Batch() (Batch, error) {
 				in.Draws = map[int]*Tensor{}
 			}
 			in.Draws[layer] = c.Rand(name)
+		}
+		if layer, what, ok := hashDraw(name); ok && what == "rotations" {
+			if in.Rotations == nil {
+				in.Rotations = map[int]*Tensor{}
+			}
+			in.Rotations[layer] = c.Rand(name)
 		}
 	}
 	if err := in.read(c); err != nil {
@@ -208,7 +215,7 @@ func (in Batch) globals() (index []int32, g int) {
 func (in Batch) Rows(b, end int) Batch {
 	return Batch{B: end - b, T: in.T, U: in.U, Ends: in.Ends, IDs: rows(in, in.IDs, b, end), Vectors: rows(in, in.Vectors, b, end), Mask: rows(in, in.Mask, b, end),
 		Types: rows(in, in.Types, b, end), Globals: rows(in, in.Globals, b, end), TargetIDs: rows(in, in.TargetIDs, b, end),
-		Labels: rows(in, in.Labels, b, end), Values: rows(in, in.Values, b, end), Draws: in.Draws}
+		Labels: rows(in, in.Labels, b, end), Values: rows(in, in.Values, b, end), Draws: in.Draws, Rotations: in.Rotations}
 }
 
 // rows are the elements of some examples; nil stays nil.

@@ -54,8 +54,13 @@ func bigBirdOf(m models.Model, params *layers.Params, in Batch) (*bigBird, error
 
 // IsDraw reports whether a tensor is a draw of the model that a run takes instead of one of its own.
 func IsDraw(m models.Model, name string) bool {
-	_, ok := drawLayer(strings.TrimPrefix(name, "rand/"))
-	return ok && strings.HasPrefix(name, "rand/") && (m.Type() == "big_bird" || m.Type() == "bigbird_pegasus")
+	draw, is := strings.CutPrefix(name, "rand/")
+	if m.Type() == "reformer" {
+		_, _, ok := hashDraw(draw)
+		return ok && is
+	}
+	_, ok := drawLayer(draw)
+	return ok && is && (m.Type() == "big_bird" || m.Type() == "bigbird_pegasus")
 }
 
 // drawLayer is N of layerN.rand_attn.
@@ -131,6 +136,8 @@ func (in Batch) cut(b *layers.Builder, named map[string]*layers.Node, task strin
 	switch task {
 	case "seq2seq_lm":
 		byToken, of = []string{"encoder_last_hidden_state"}, "encoder_"
+	case "causal_lm":
+		byToken, of = []string{"logits"}, "none of "
 	case "masked_lm", "token_classification", "question_answering":
 		byToken = append(byToken, "logits")
 	}

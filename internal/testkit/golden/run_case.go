@@ -23,6 +23,8 @@ var classes = map[string]string{
 	"BertModel": "bert", "BertForMaskedLM": "bert", "BertForSequenceClassification": "bert", "BertForTokenClassification": "bert", "BertForQuestionAnswering": "bert",
 	"LongformerModel": "longformer", "LongformerForMaskedLM": "longformer", "LongformerForSequenceClassification": "longformer",
 	"LongformerForTokenClassification": "longformer", "LongformerForQuestionAnswering": "longformer", "LEDForConditionalGeneration": "led", "LongT5ForConditionalGeneration": "longt5",
+	"ReformerModel": "reformer", "ReformerModelWithLMHead": "reformer", "ReformerForMaskedLM": "reformer", "ReformerForSequenceClassification": "reformer",
+	"ReformerForQuestionAnswering": "reformer",
 }
 
 // CheckHead says whether the head that a config.json asks for by architectures[0] can be run; without that key it can.
@@ -172,7 +174,8 @@ func (c *Case) checkGradients(m models.Model, params *layers.Params, in Batch, p
 
 // dropouts are the keys of dropout in the families that can be run.
 var dropouts = []string{"resid_pdrop", "embd_pdrop", "attn_pdrop", "resid_dropout", "embed_dropout", "attention_dropout", "hidden_dropout_prob",
-	"attention_probs_dropout_prob", "classifier_dropout", "classifier_dropout_prob", "dropout", "activation_dropout", "dropout_rate"}
+	"attention_probs_dropout_prob", "classifier_dropout", "classifier_dropout_prob", "dropout", "activation_dropout", "dropout_rate", "lsh_attention_probs_dropout_prob",
+	"local_attention_probs_dropout_prob"}
 
 // withoutDropout is the model with all dropout set to 0, so that it can be differentiated as it evaluates.
 func withoutDropout(m models.Model) (models.Model, error) {
