@@ -35,6 +35,7 @@ var variants = []struct {
 	{"band", "band", func(w int) string { return fmt.Sprintf(`{"type":"band","window_left":%d}`, w-1) }, nil},
 	{"longformer", "longformer", nil, peerLongformer},
 	{"bigbird", "bigbird", nil, peerBigBird},
+	{"reformer", "reformer", nil, peerReformer},
 	{"sinkhorn", "sinkhorn", func(w int) string { return fmt.Sprintf(`{"type":"sinkhorn","block_size":%d}`, max(w/2, 1)) }, nil},
 }
 
@@ -50,6 +51,23 @@ func peerBigBird(f *benchFlags) string {
 	return fmt.Sprintf(`{"model_type":"big_bird","task":"masked_lm","vocab_size":%d,"hidden_size":256,"num_hidden_layers":4,"num_attention_heads":4,
 		"intermediate_size":1024,"block_size":64,"num_random_blocks":3,"max_position_embeddings":%d,"type_vocab_size":1,"hidden_dropout_prob":0,
 		"attention_probs_dropout_prob":0}`, f.vocab, f.length)
+}
+
+// peerReformer is a causal Reformer: four layers of hashing in two rounds, chunks of 64 that read the one before, 2T/64 buckets, axial positions.
+func peerReformer(f *benchFlags) string {
+	chunks := (f.length + 63) / 64
+	buckets := fmt.Sprint(2 * chunks)
+	if 2*chunks > 128 { // two factors, as the library makes them
+		a := 1
+		for a*a < 2*chunks {
+			a *= 2
+		}
+		buckets = fmt.Sprintf("[%d,%d]", a, max(2, 2*chunks/a))
+	}
+	return fmt.Sprintf(`{"model_type":"reformer","task":"causal_lm","is_decoder":true,"vocab_size":%d,"hidden_size":256,"num_attention_heads":4,
+		"attention_head_size":64,"feed_forward_size":1024,"attn_layers":["lsh","lsh","lsh","lsh"],"num_hashes":2,"lsh_attn_chunk_length":64,"num_buckets":%s,
+		"axial_pos_shape":[64,%d],"axial_pos_embds_dim":[64,192],"max_position_embeddings":%d,"hidden_act":"gelu","hidden_dropout_prob":0}`,
+		f.vocab, buckets, chunks, 64*chunks)
 }
 
 // benchLine is the result of a measurement; the fields are those of the peers' bench.py.
