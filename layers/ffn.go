@@ -18,6 +18,7 @@ type FeedForwardConfig struct {
 	DownInit Init               // of the second weight; nil is Init
 	Dropout  float64            // probability, on the result
 	Inner    float64            // probability of dropout between the layers
+	Early    bool               // this dropout stands before the activation; else after it
 	Rows     int                // of x that are worked on at a time, about; 0: all
 }
 
@@ -51,11 +52,18 @@ func FeedForward(b *Builder, x *Node, c FeedForwardConfig) *Node {
 		residual = nil
 	}
 	rows := func(x, residual *Node) *Node {
-		h := Linear(b.Scope(up), x, LinearConfig{Out: c.Hidden, NoBias: c.NoBias, InOut: c.InOut, Act: c.Act, Init: c.Init})
+		act, early := c.Act, c.Early && c.Inner > 0 && b.Training()
+		if early {
+			act = kernels.None
+		}
+		h := Linear(b.Scope(up), x, LinearConfig{Out: c.Hidden, NoBias: c.NoBias, InOut: c.InOut, Act: act, Init: c.Init})
+		if early {
+			h = Activation(b.Scope(up), Dropout(b.Scope(up), h, c.Inner), c.Act)
+		}
 		if c.Gate != "" {
 			h = Mul(b, h, Linear(b.Scope(c.Gate), x, LinearConfig{Out: c.Hidden, NoBias: c.NoBias, InOut: c.InOut, Init: c.Init}))
 		}
-		if c.Inner > 0 {
+		if c.Inner > 0 && !early {
 			h = Dropout(b.Scope(up), h, c.Inner)
 		}
 		return Linear(b.Scope(down), h, LinearConfig{Out: lastOf(x.Shape()), NoBias: c.NoBias, InOut: c.InOut,

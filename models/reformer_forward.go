@@ -131,19 +131,10 @@ func (m *Reformer) attendIn(b *layers.Builder, l, number int, x *Node, in Inputs
 	return m.write(b.Scope("output.dense"), o, nil, true)
 }
 
-// feedIn is the feed-forward part of a layer. Dropout stands before the activation.
+// feedIn is the feed-forward part of a layer. Dropout stands before the activation, too.
 func (m *Reformer) feedIn(b *layers.Builder, x *Node) *Node {
-	h := m.norm(b, "layer_norm", x)
-	up, down := b.Scope("dense.dense"), b.Scope("output.dense")
-	act := m.act
-	if m.residDropout > 0 && b.Training() {
-		act = kernels.None
-	}
-	h = layers.Linear(up, h, layers.LinearConfig{Out: m.Inner, Act: act, Init: m.initial()})
-	if act != m.act {
-		h = layers.Activation(up, layers.Dropout(up, h, m.residDropout), m.act)
-	}
-	return m.write(down, h, nil, false)
+	return layers.FeedForward(b, m.norm(b, "layer_norm", x), layers.FeedForwardConfig{Hidden: m.Inner, Act: m.act, Up: "dense.dense", Down: "output.dense",
+		Init: m.initial(), Dropout: m.residDropout, Inner: m.residDropout, Early: true, Rows: m.cfg.ChunkSizeFeedForward})
 }
 
 // answer adds the head, which reads the last of the hidden ones.
