@@ -83,7 +83,7 @@ func ToETC(raw []byte, weights map[string]*tensor.Dense, etc []byte, dtype tenso
 		if q.Name == "cpc.weight" {
 			continue
 		}
-		name := d.nameOf(etcFromDense(q.Name), "masked_lm")
+		name := longformerFromDense(d, etcFromDense(q.Name), "masked_lm")
 		v := find(weights, d.base, name)
 		switch {
 		case v == nil:

@@ -94,6 +94,7 @@ func marshalConfig(cfg any, rest extra) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("models: config.json: %w", err)
 	}
+	text = withPoints(text, cfg)
 	if len(rest) == 0 {
 		return append(text, '\n'), nil
 	}
@@ -104,3 +105,63 @@ func marshalConfig(cfg any, rest extra) ([]byte, error) {
 	joined := append(bytes.TrimSuffix(text, []byte("\n}")), ',')
 	return append(append(joined, bytes.TrimPrefix(more, []byte("{"))...), '\n'), nil
 }
+
+// withPoints writes 1 as 1.0 where a number is no whole one by nature: Python's readers tell them apart.
+func withPoints(text []byte, cfg any) []byte {
+	lines := bytes.Split(text, []byte("\n"))
+	for _, key := range floatKeys(reflect.TypeOf(cfg)) {
+		for i, line := range lines {
+			value, ok := bytes.CutPrefix(line, []byte(`  "`+key+`": `))
+			if number := bytes.TrimSuffix(value, []byte(",")); ok && !bytes.ContainsAny(number, ".eEn") {
+				lines[i] = bytes.Replace(line, append([]byte(": "), number...), append(append([]byte(": "), number...), ".0"...), 1)
+			}
+		}
+	}
+	return bytes.Join(lines, []byte("\n"))
+}
+
+// floatKeys lists the keys of a struct that hold floating-point numbers, those of embedded structs included.
+func floatKeys(t reflect.Type) (keys []string) {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		kind := f.Type
+		if kind.Kind() == reflect.Pointer {
+			kind = kind.Elem()
+		}
+		key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if f.Anonymous {
+			keys = append(keys, floatKeys(f.Type)...)
+		} else if kind.Kind() == reflect.Float64 {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// huggingFaceTypes are the families that transformers has, with the class of a folder that names none.
+var huggingFaceTypes = map[string]string{
+	"bert": "BertForMaskedLM", "big_bird": "BigBirdForMaskedLM", "bigbird_pegasus": "BigBirdPegasusForConditionalGeneration", "gpt2": "GPT2LMHeadModel",
+	"gpt_neo": "GPTNeoForCausalLM", "imagegpt": "ImageGPTForCausalImageModeling", "longformer": "LongformerForMaskedLM", "led": "LEDForConditionalGeneration",
+	"longt5": "LongT5ForConditionalGeneration", "reformer": "ReformerModelWithLMHead",
+}
+
+// HuggingFaceClass is the class of transformers that opens a folder of the model; "" if there is none.
+func HuggingFaceClass(m Model) string {
+	class, ok := huggingFaceTypes[m.Type()]
+	if !ok {
+		return ""
+	}
+	var c struct {
+		Architectures []string `json:"architectures"`
+	}
+	if text, err := m.Config(); err == nil && json.Unmarshal(text, &c) == nil && len(c.Architectures) > 0 {
+		class = c.Architectures[0]
+	}
+	return class
+}
+
+// Writes reports whether a model writes text.
+func Writes(m Model) bool { return m.Task() == "causal_lm" || m.Task() == "seq2seq_lm" }

@@ -30,12 +30,7 @@ func (m *encoderFamily) Forward(b *layers.Builder, in Inputs, layersPerBlock int
 // local is the name of a weight of a file: that of today for one that versions of transformers have called otherwise, and none for what
 // is no weight, such as a buffer of positions or the copy of a tied one.
 func (m *encoderFamily) local(name string) string {
-	if at, ok := strings.CutSuffix(name, "LayerNorm.gamma"); ok {
-		name = at + "LayerNorm.weight"
-	}
-	if at, ok := strings.CutSuffix(name, "LayerNorm.beta"); ok {
-		name = at + "LayerNorm.bias"
-	}
+	name = modern(name)
 	switch {
 	case strings.HasSuffix(name, "embeddings.position_ids"), strings.HasSuffix(name, "embeddings.token_type_ids"):
 		return ""

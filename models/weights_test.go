@@ -98,9 +98,9 @@ func TestWeightsErrors(t *testing.T) {
 			x.Shape = []int{24, 37}
 			all[table] = x
 		}, WeightsError{Shape: []string{table + ": [24 37], want (37, 24)"}}, "of the wrong shape: " + table},
-		{"twice", "gpt2", func(all map[string]checkpoints.Tensor) {
+		{"twice, and not alike", "gpt2", func(all map[string]checkpoints.Tensor) {
 			x := all[table]
-			x.Name = "wte.weight"
+			x.Name, x.Data = "wte.weight", make([]float32, 37*24)
 			all[x.Name] = x
 		}, WeightsError{Unknown: []string{"wte.weight"}}, "wte.weight"},
 		{"no head", "decoder learned, untied, reversible", func(all map[string]checkpoints.Tensor) { delete(all, "lm_head.weight") },

@@ -53,7 +53,7 @@ evaluates it and prints a sample. Everything is written to runs/default/.`,
 	root.SetVersionTemplate("euryale {{.Version}}\n")
 	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(fitCommand(a), resumeCommand(a), evalCommand(a), generateCommand(a), benchCommand(a), recipesCommand(a), verifyCommand(a), predictCommand(a), patternCommand(a), doctorCommand(a), runsCommand(a), inspectCommand(a))
+	root.AddCommand(fitCommand(a), resumeCommand(a), evalCommand(a), generateCommand(a), benchCommand(a), recipesCommand(a), verifyCommand(a), predictCommand(a), patternCommand(a), doctorCommand(a), runsCommand(a), inspectCommand(a), importCommand(a), exportCommand(a))
 	command(root, func(ctx context.Context, _ []string) error { return a.fit(ctx, fitFlags{sample: true}) })
 	return root
 }
