@@ -171,6 +171,7 @@ func TestReversibleDrift(t *testing.T) {
 			}
 		}
 		require.Less(t, worst/top, 1e-6*float64(depth)*10)
+		t.Logf("%d layers: %.2g", depth, worst/top)
 		require.Positive(t, worst, "it is computed back")
 	}
 }
