@@ -25,7 +25,7 @@ import (
 // paper's formula, which published code does not follow); the number of buckets is that of the tokens which are no padding.
 type LSH struct {
 	Chunk, Hashes int
-	Factors       []int // of the number of buckets, all even; nil: LSHFactors
+	Factors       []int // of the number of buckets, all even; nil: LSHFactors of each example, which BucketRecent must not have
 	Before, After int
 	Plan          string // PlanChunks ("") or BucketRecent
 	Dup           string // DupOnce (""): one softmax over the union of the rounds; DupCount: a pair counts as often as it is found
@@ -175,7 +175,7 @@ type lshEntry struct {
 	kind
 	Chunk         *int   `json:"chunk"`
 	NumHashes     *int   `json:"num_hashes"`
-	BucketFactors []int  `json:"bucket_factors,omitempty"` // nothing: by the length
+	BucketFactors []int  `json:"bucket_factors,omitempty"` // nothing: by the length, of bucketRecent by the greatest length
 	ChunksBefore  *int   `json:"chunks_before,omitempty"`  // 1 if not given
 	ChunksAfter   *int   `json:"chunks_after,omitempty"`   // as chunks_before if not given, in a decoder 0
 	Plan          string `json:"plan,omitempty"`
@@ -250,6 +250,9 @@ func (e *lshEntry) pattern(Layer) (Pattern, error) {
 	return Full{}, nil
 }
 
+// usualLength stands in for the greatest length of a model that does not know it.
+const usualLength = 4096
+
 func (e *lshEntry) mixer(at Layer) (Mixer, error) {
 	a := LSH{Chunk: *e.Chunk, Hashes: *e.NumHashes, Factors: e.BucketFactors, Before: 1, Plan: e.Plan, Dup: e.Dup, Wrap: e.Wrap, SameBucket: e.SameBucket,
 		Causal: at.Decoder || e.Plan == BucketRecent}
@@ -257,5 +260,12 @@ func (e *lshEntry) mixer(at Layer) (Mixer, error) {
 		a.Before = *e.ChunksBefore
 	}
 	a.After = right(e.ChunksAfter, a.Before, at.Decoder)
+	if a.Plan == BucketRecent && a.Factors == nil { // the number of buckets must not tell how long the sequence will be
+		longest := at.Positions
+		if longest == 0 {
+			longest = usualLength
+		}
+		a.Factors = LSHFactors(longest, a.Chunk)
+	}
 	return a, nil
 }

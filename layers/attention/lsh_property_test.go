@@ -376,7 +376,7 @@ func TestLSHEntryRefuses(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(`{"type":"lsh","chunk":4,"num_hashes":2,"plan":"bucketRecent"}`), &e))
 	m, err := e.Mixer(Layer{Heads: 2, Decoder: true})
 	require.NoError(t, err)
-	require.Equal(t, LSH{Chunk: 4, Hashes: 2, Before: 1, Plan: BucketRecent, Causal: true}, m)
+	require.Equal(t, LSH{Chunk: 4, Hashes: 2, Factors: []int{8, 16, 16}, Before: 1, Plan: BucketRecent, Causal: true}, m)
 }
 
 // A ring of chunks is the same set from both sides, and its ends meet.
