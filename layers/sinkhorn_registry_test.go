@@ -35,6 +35,10 @@ var sinkhornExamples = []example{
 		return PoolBlocks(b, in[0], in[1], 4, PrefixMean)
 	}},
 	{"sums of prefixes", []arg{dense(2, 11, 2)}, func(b *Builder, in Nodes) *Node { return PoolBlocks(b, in[0], nil, 3, PrefixSum) }},
+	{"columns split", []arg{dense(2, 5, 9)}, func(b *Builder, in Nodes) *Node {
+		p := SplitColumns(b, in[0], 3)
+		return Mul(b, p[0], Mul(b, p[2], p[0])) // the one in the middle is not read
+	}},
 	{"scores of heads", []arg{dense(2, 5, 6), dense(2, 3, 6)}, func(b *Builder, in Nodes) *Node { return HeadScores(b, in[0], in[1], 2, 0.6) }},
 	{"heads split", []arg{dense(2, 5, 21)}, func(b *Builder, in Nodes) *Node { return SplitHeads(b, in[0], 3, 5) }},
 	{"mixed blocks", []arg{dense(2, 3, 2, 4), dense(2, 11, 15)}, func(b *Builder, in Nodes) *Node {
@@ -55,6 +59,7 @@ var sinkhornExamples = []example{
 	}},
 	{"chosen blocks", []arg{dense(2, 1, 4, 4)}, func(b *Builder, in Nodes) *Node {
 		chosen := AssignBlocks(b, Sinkhorn(b, in[0], nil, SinkhornConfig{Tau: 1, Iterations: 2}), AssignGreedy)
-		return Concat(b, 0, Reshape(b, Embedding(b, chosen, 4, 2, Normal(1)), 8, 2), Reshape(b, in[0], 16, 2))
+		ones := OneHotBlocks(b, chosen, in[0])
+		return Concat(b, 0, Reshape(b, Embedding(b, chosen, 4, 2, Normal(1)), 8, 2), Reshape(b, Mul(b, in[0], ones), 16, 2))
 	}},
 }

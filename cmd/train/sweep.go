@@ -37,6 +37,8 @@ var swept = []sweptSystem{
 	{"cross_block", 1.5, func(n int) string {
 		return sweptEncoder(fmt.Sprintf(`{"type":"cross_block","block_size":%d}`, isqrt(n)))(n)
 	}},
+	{"sinkhorn", 1.5, sweptRoot(`{"type":"sinkhorn","block_size":%d}`)},
+	{"sortcut", 1, sweptEncoder(`{"type":"sortcut","block_size":64,"slots":2}`)},
 	{"star_transformer", 1, func(n int) string {
 		return fmt.Sprintf(`{"model_type":"star_transformer","task":"token_classification","num_labels":16,%s,"max_position_embeddings":%d}`, sweptSizes, n)
 	}},
@@ -189,5 +191,6 @@ func sweepOne(ctx context.Context, name, model string, n, steps int) (systemLine
 
 // ofAttention tells which operations are those of attention itself, not the maps around it.
 func ofAttention(op string) bool {
-	return strings.HasPrefix(op, "attention") || strings.HasPrefix(op, "ring") || strings.HasPrefix(op, "merge")
+	return strings.HasPrefix(op, "attention") || strings.HasPrefix(op, "ring") || strings.HasPrefix(op, "merge") ||
+		strings.HasPrefix(op, "sinkhorn") || strings.HasPrefix(op, "mix_blocks") || strings.HasPrefix(op, "head_scores") || strings.HasPrefix(op, "pool_blocks")
 }

@@ -62,9 +62,8 @@ func (s Stream) Split(b *layers.Builder) (q, k, v *Node) {
 	case 3:
 		return s.QKV[0], s.QKV[1], s.QKV[2]
 	}
-	x := s.QKV[0]
-	n := x.Shape()[2] / 3
-	return layers.Slice(b, x, 2, 0, n), layers.Slice(b, x, 2, n, 2*n), layers.Slice(b, x, 2, 2*n, 3*n)
+	parts := layers.SplitColumns(b, s.QKV[0], 3)
+	return parts[0], parts[1], parts[2]
 }
 
 // Plain is the Mixer that is a pattern alone.

@@ -60,6 +60,7 @@ func (a Sinkhorn) Mix(b *layers.Builder, in Stream) *Node {
 	if in.Labels != nil {
 		return b.Failf("sinkhorn: biases by relative position, but sorted keys have no position; use other positions")
 	}
+	in.QKV = []*Node{q, k, v}
 	s := a.sorted(b, in, k.Shape()[1])
 	switch a.Combine {
 	case CombineSumOut:
@@ -115,7 +116,6 @@ type sortedBlocks struct {
 	p      *Node // [B,H,N,N], or its first rows
 	chosen *Node // int32 [B,H,N]: instead, a block each; nil: none
 	lens   *Node // int32 [B] where a block may be short; nil: all blocks are whole
-	scale  float64
 }
 
 // sorted sorts the blocks of t tokens.

@@ -33,6 +33,7 @@ func (a SortCut) Mix(b *layers.Builder, in Stream) *Node {
 	if in.Labels != nil {
 		return b.Failf("sortcut: biases by relative position, but sorted keys have no position; use other positions")
 	}
+	in.QKV = []*Node{q, k, v}
 	s := a.cut(b, in, k.Shape()[1])
 	return s.attend(b, in, Full{}, false, q, s.slots(b, k, false), s.slots(b, v, false))
 }
