@@ -3,6 +3,7 @@ package train
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/euryale-ml/euryale/data"
 	"github.com/euryale-ml/euryale/internal/engine"
@@ -16,6 +17,8 @@ type Evaluator struct {
 	// Period, if not 0, is a number of places after which a pattern of attention is the same again, such as the size of its blocks: the
 	// score then also tells the loss by the place within it.
 	Period int
+	// Draw tells evaluations by chance apart, see NewSampledEvaluator.
+	Draw int
 
 	task  string
 	graph *Graph
@@ -24,8 +27,28 @@ type Evaluator struct {
 
 // NewEvaluator compiles a model for batches of windows of T tokens of data of some shape.
 func NewEvaluator(m models.Model, params *layers.Params, shape data.Shape, batch, t int) (*Evaluator, error) {
+	return newEvaluator(m, params, shape, batch, t, GraphOptions{})
+}
+
+// NewSampledEvaluator is NewEvaluator for a model whose layers choose (attention on predicted edges): they do so by chance, anew for each batch
+// and each value of Draw, and do not take what is likeliest.
+//
+// Errors: a model that chooses nothing.
+func NewSampledEvaluator(m models.Model, params *layers.Params, shape data.Shape, batch, t int, seed uint64) (*Evaluator, error) {
+	if !Chooses(params) {
+		return nil, fmt.Errorf("the model chooses nothing by chance: samples would all be the same")
+	}
+	return newEvaluator(m, params, shape, batch, t, GraphOptions{Sampled: true, Seed: seed})
+}
+
+// Chooses tells whether some of the weights of a model that was built choose.
+func Chooses(params *layers.Params) bool {
+	return slices.ContainsFunc(params.All(), func(p *layers.Param) bool { return p.Group == layers.ChoosingWeights })
+}
+
+func newEvaluator(m models.Model, params *layers.Params, shape data.Shape, batch, t int, o GraphOptions) (*Evaluator, error) {
 	like := shape.NewBatch(batch, t)
-	g, err := NewGraph(m, params, like, GraphOptions{})
+	g, err := NewGraph(m, params, like, o)
 	if err != nil {
 		return nil, err
 	}
@@ -61,6 +84,9 @@ func (e *Evaluator) Run(ctx context.Context, w *data.Windows, limit int, progres
 		}
 		w.Fill(first, e.batch)
 		g.load(e.batch)
+		if g.step != nil {
+			g.step[0] = int32((first/g.B)<<8 + e.Draw)
+		}
 		if err := g.Program.Run(); err != nil {
 			return s, fmt.Errorf("evaluation: %w", err)
 		}

@@ -46,6 +46,7 @@ An encoder-decoder also writes the targets of the first --texts pairs, always th
 			"eval runs/needle --data 'task:needle(length=512)' --set train.sequence_length=512", "on another task, or longer",
 			"eval runs/default --set train.sequence_length=4096", "with longer windows",
 			"eval runs/block-local-book --period 128", "also by the place in blocks of 128",
+			"eval runs/sac-pointer --samples 5", "edges that are likeliest, and drawn five times",
 			"eval runs/default --prefix", "also without the future of each token"),
 		Args: exactly(1, "a model: a model folder, a run or a checkpoint"),
 	}
@@ -54,14 +55,15 @@ An encoder-decoder also writes the targets of the first --texts pairs, always th
 	c.Flags().IntVar(&f.period, "period", 0, "also the loss by the place modulo this number of tokens, in eighths: the size of blocks, say")
 	c.Flags().IntVar(&f.prefix, "prefix", 0, "also predict this many tokens without anything behind them (--prefix=N; alone: 256)")
 	c.Flags().Lookup("prefix").NoOptDefVal = "256"
+	c.Flags().IntVar(&f.samples, "samples", 0, "of a model that chooses (predicted edges): also so many evaluations with choices by chance")
 	addSet(c, &sets)
 	return command(c, func(ctx context.Context, args []string) error { return a.eval(ctx, args[0], f, sets) })
 }
 
 // evalFlags are the flags of eval.
 type evalFlags struct {
-	data                  string
-	texts, period, prefix int
+	data                           string
+	texts, period, prefix, samples int
 }
 
 // evalDone is the last line.
@@ -84,6 +86,7 @@ type evalDone struct {
 	ChrF        *float64              `json:"chrf,omitempty"`           // of an encoder-decoder: chrF2 of what it writes, 0 to 100
 	ChrFCopy    *float64              `json:"chrf_copy,omitempty"`      // what its sources would get
 	Texts       int                   `json:"texts,omitempty"`          // how many texts that is of
+	Samples     []sample              `json:"samples,omitempty"`        // with --samples
 	*prefixDone                       // with --prefix
 }
 
@@ -137,6 +140,9 @@ func (a *app) eval(ctx context.Context, path string, f evalFlags, sets []string)
 	if f.texts < 0 || f.period < 0 || f.prefix < 0 {
 		return usagef("--texts is %d, --period %d and --prefix %d: give at least 0", f.texts, f.period, f.prefix)
 	}
+	if f.samples < 0 || f.samples > maxSamples {
+		return usagef("--samples is %d: give 0 to %d", f.samples, maxSamples)
+	}
 	l, err := a.load(path, sets)
 	if err != nil {
 		return err
@@ -157,12 +163,17 @@ func (a *app) eval(ctx context.Context, path string, f evalFlags, sets []string)
 	if err != nil {
 		return err
 	}
+	samples, err := a.sampled(ctx, l, part, f.samples)
+	if err != nil {
+		return err
+	}
 	_, images := part.Image()
 	done := newEvalDone(part.Name, l.dir, s, part.Length() > 0 && !images)
 	written, err := a.targets(ctx, l, part, f.texts)
 	if err != nil {
 		return err
 	}
+	done.Samples = samples
 	if written.Texts > 0 {
 		done.ChrF, done.ChrFCopy, done.Texts = &written.ChrF, &written.Copy, written.Texts
 	}
@@ -170,6 +181,13 @@ func (a *app) eval(ctx context.Context, path string, f evalFlags, sets []string)
 	a.out.event(done)
 	a.out.text("%s, %s part of %s: %d %s\n", l.dir, part.Name, l.dataName(f.data), s.Tokens, s.Unit())
 	a.out.text("%s\n", scoreText(s))
+	for _, one := range samples {
+		a.out.text("by chance: loss %.4f%s\n", one.Loss, accuracyText(one.Accuracy))
+	}
+	if len(samples) > 0 {
+		mean := meanSample(samples)
+		a.out.text("mean of %d: loss %.4f%s\n", len(samples), mean.Loss, accuracyText(mean.Accuracy))
+	}
 	for _, b := range s.Position {
 		a.out.text("  after %6d to %6d tokens of the window: loss %.4f (%d tokens)\n", b.From, b.To-1, b.Loss, b.Tokens)
 	}
@@ -291,9 +309,11 @@ func (l *loaded) tokenizer() (data.Tokenizer, error) {
 	return tok, err
 }
 
-// foreign refuses a model folder whose vocabulary is not that of the tokenizer: it was trained on other tokens.
+// foreign refuses a model folder whose vocabulary is not that of the tokenizer: it was trained on other tokens. Ids that no text has, such as those
+// that round a vocabulary up, are fine where the tokenizer came with the model.
 func foreign(dir string, m models.Model, tok data.Tokenizer) error {
-	if v := m.Dims().Vocab; v != tok.VocabSize() {
+	_, own := tok.(*data.Pretrained)
+	if v := m.Dims().Vocab; v != tok.VocabSize() && !(own && v > tok.VocabSize()) {
 		return fmt.Errorf("%s: the model has a vocabulary of %d, the tokenizer %q %d: they do not belong together (predict and verify take token ids)",
 			dir, v, tok.Name(), tok.VocabSize())
 	}

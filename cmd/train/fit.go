@@ -249,7 +249,7 @@ func (a *app) hooks(c train.Config) train.Hooks {
 		Step: func(e train.StepEvent) {
 			a.out.event(e)
 			if a.training != nil {
-				a.training.update(e.Step, fmt.Sprintf("loss %.4f  lr %.2e  |g| %.2f  %s tok/s%s%s%s", e.Loss, e.LR, e.GradNorm, thousands(int64(e.TokensPerS)), stateText(e.State), lengthText(e.Length), val))
+				a.training.update(e.Step, fmt.Sprintf("loss %.4f  lr %.2e  |g| %.2f  %s tok/s%s%s%s", e.Loss, e.LR, e.GradNorm, thousands(int64(e.TokensPerS)), stateText(e.State)+policyText(e.Policy), lengthText(e.Length), val))
 			}
 		},
 		Eval: func(e train.EvalEvent) {
