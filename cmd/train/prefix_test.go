@@ -50,3 +50,26 @@ func TestEvalSwapsAttention(t *testing.T) {
 	require.Equal(t, 1, r.code)
 	require.Contains(t, r.stderr, "summary_query")
 }
+
+// TestRecipeEvals: what a recipe lets eval change leaves a model without fault, with the weights of the trained one.
+func TestRecipeEvals(t *testing.T) {
+	all, err := recipes()
+	require.NoError(t, err)
+	t.Chdir(t.TempDir())
+	for _, r := range all {
+		if len(r.Evals) == 0 {
+			continue
+		}
+		whole := euryale(t, "fit", "--recipe", r.Name, "--smoke", "--json", "--run", r.Name).ok(t).last(t)
+		shown := euryale(t, "recipes", r.Name).ok(t).stdout
+		for name, sets := range r.Evals {
+			args := []string{"eval", r.Name, "--json"}
+			for _, s := range sets {
+				args = append(args, "--set", s)
+			}
+			require.Positive(t, euryale(t, args...).ok(t).last(t)["loss"], "%s: %s", r.Name, name)
+			require.Contains(t, shown, "the same weights, "+name)
+		}
+		require.Equal(t, whole["test_loss"], euryale(t, "eval", r.Name, "--json").ok(t).last(t)["loss"])
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -33,6 +34,8 @@ type Recipe struct {
 
 	// Baselines are what it is compared with, by name: what each changes in the job. They are trained by --recipe NAME:BASELINE.
 	Baselines map[string]json.RawMessage `json:"baselines"`
+	// Evals are other ways to evaluate what was trained, by name: values of --set for eval, such as another attention with the same weights.
+	Evals map[string][]string `json:"evals"`
 
 	baseline json.RawMessage // the changes of the one that is asked for; nil: none
 }
@@ -207,13 +210,22 @@ func (a *app) recipe(name string) error {
 	}
 	a.out.event(struct {
 		recipeLine
-		Job json.RawMessage `json:"job"`
-	}{line, job})
+		Job   json.RawMessage     `json:"job"`
+		Evals map[string][]string `json:"evals,omitempty"`
+	}{line, job, r.Evals})
 	a.out.text("%s (%s)\n%s\ndata    %s\nbar     %s (%s of eval), in about %g minutes\n", r.Name, r.System, r.Claim, line.Data, r.Bar, r.Metric, r.Minutes)
 	pairs := []string{"fit --recipe " + r.Name, "run it", "fit --recipe " + r.Name + " --smoke", "within seconds"}
 	for _, b := range line.Baselines {
 		pairs = append(pairs, "fit --recipe "+r.Name+":"+b, "for comparison")
 	}
-	a.out.text("\n%s\n\nits job, resolved:\n%s\n", examples(append(pairs, "eval runs/"+r.Name, "the numbers")...), job)
+	pairs = append(pairs, "eval runs/"+r.Name, "the numbers")
+	for _, name := range slices.Sorted(maps.Keys(r.Evals)) {
+		command := "eval runs/" + r.Name
+		for _, set := range r.Evals[name] {
+			command += " --set " + quoteArg(set)
+		}
+		pairs = append(pairs, command, "the same weights, "+name)
+	}
+	a.out.text("\n%s\n\nits job, resolved:\n%s\n", examples(pairs...), job)
 	return nil
 }
