@@ -203,8 +203,10 @@ func (a *localArguments) rotate(r *rig, name string, x *Node, ahead int, sign fl
 	for i := range freq {
 		freq[i] = float64(1 / float32(math.Pow(10000, float64(float32(2*i)/float32(a.d)))))
 	}
-	if t := r.c.StateBefore("rel_pos.inv_freq"); t != nil {
-		freq = t.Float64s()
+	for _, name := range []string{"rel_pos.inv_freq", "local_attn.rel_pos.inv_freq"} {
+		if t := r.c.StateBefore(name); t != nil {
+			freq = t.Float64s()
+		}
 	}
 	base := float64(a.WindowSize / 2)
 	if a.XposScaleBase != nil {
