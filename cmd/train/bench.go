@@ -36,6 +36,7 @@ var variants = []struct {
 	{"longformer", "longformer", nil, peerLongformer},
 	{"bigbird", "bigbird", nil, peerBigBird},
 	{"reformer", "reformer", nil, peerReformer},
+	{"routing", "routing", nil, peerRouting},
 	{"sinkhorn", "sinkhorn", func(w int) string { return fmt.Sprintf(`{"type":"sinkhorn","block_size":%d}`, max(w/2, 1)) }, nil},
 }
 
@@ -68,6 +69,13 @@ func peerReformer(f *benchFlags) string {
 		"attention_head_size":64,"feed_forward_size":1024,"attn_layers":["lsh","lsh","lsh","lsh"],"num_hashes":2,"lsh_attn_chunk_length":64,"num_buckets":%s,
 		"axial_pos_shape":[64,%d],"axial_pos_embds_dim":[64,192],"max_position_embeddings":%d,"hidden_act":"gelu","hidden_dropout_prob":0}`,
 		f.vocab, buckets, chunks, 64*chunks)
+}
+
+// peerRouting is a decoder with two local heads, blocks of the window that read the one before, and two routed ones: as many clusters of that
+// many tokens as there is room for, queries and keys apart.
+func peerRouting(f *benchFlags) string {
+	return string(f.decoder(fmt.Sprintf(`{"type":"heads","parts":[{"heads":2,"attention":{"type":"overlap_block","block_size":%d,"overlap_left":%d}},
+		{"heads":2,"attention":{"type":"routing","num_clusters":%d,"window":%d,"shared_qk":false}}]}`, f.window, f.window, max(1, f.length/f.window), f.window)))
 }
 
 // benchLine is the result of a measurement; the fields are those of the peers' bench.py.
