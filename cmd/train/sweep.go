@@ -39,6 +39,11 @@ var swept = []sweptSystem{
 	}},
 	{"sinkhorn", 1.5, sweptRoot(`{"type":"sinkhorn","block_size":%d}`)},
 	{"sortcut", 1, sweptEncoder(`{"type":"sortcut","block_size":64,"slots":2}`)},
+	{"reformer", 1, sweptDecoder(`{"type":"lsh","chunk":32,"num_hashes":2}`)},
+	{"reformer_one_factor", 1, func(n int) string { // the number of buckets as one factor: what hashing costs then is the square of the length
+		return sweptDecoder(fmt.Sprintf(`{"type":"lsh","chunk":32,"num_hashes":2,"bucket_factors":[%d]}`, max(2, 2*n/32)))(n)
+	}},
+	{"reformer_bucket_recent", 1, sweptDecoder(`{"type":"lsh","chunk":32,"num_hashes":2,"plan":"bucketRecent"}`)},
 	{"star_transformer", 1, func(n int) string {
 		return fmt.Sprintf(`{"model_type":"star_transformer","task":"token_classification","num_labels":16,%s,"max_position_embeddings":%d}`, sweptSizes, n)
 	}},
@@ -81,6 +86,8 @@ type systemLine struct {
 	PlanMB        float64 `json:"plan_mb"`              // memory that the plan has for results
 	GFLOP         float64 `json:"gflop"`
 	Attention     float64 `json:"attention_gflop"`
+	SelectionTime float64 `json:"selection_time_s_med"` // of what chooses keys by content
+	Selection     float64 `json:"selection_gflop"`
 }
 
 // systemDone are the exponents of a system over the last three lengths.
@@ -92,6 +99,8 @@ type systemDone struct {
 	Memory        float64 `json:"memory_exponent"`
 	FLOP          float64 `json:"flop_exponent"`
 	Attention     float64 `json:"attention_flop_exponent"`
+	SelectionTime float64 `json:"selection_time_exponent,omitempty"`
+	Selection     float64 `json:"selection_flop_exponent,omitempty"`
 	Claim         float64 `json:"claim"` // of the literature, for the attention's time
 }
 
@@ -111,7 +120,7 @@ func (a *app) sweepSystems(ctx context.Context, f benchFlags) error {
 	if f.pixels {
 		systems, lengths = sweptPixels, pixelsUpTo(f.length)
 	}
-	a.out.text("%-24s %8s %12s %12s %10s %10s\n", "system", "T", "step s", "attention s", "plan MiB", "GFLOP")
+	a.out.text("%-24s %8s %12s %12s %12s %10s %10s\n", "system", "T", "step s", "attention s", "selection s", "plan MiB", "GFLOP")
 	for _, s := range systems {
 		var lines []systemLine
 		for _, n := range lengths {
@@ -121,17 +130,27 @@ func (a *app) sweepSystems(ctx context.Context, f benchFlags) error {
 			}
 			lines = append(lines, line)
 			a.out.event(line)
-			a.out.text("%-24s %8d %12.5f %12.5f %10.2f %10.3f\n", s.name, n, line.Time, line.AttentionTime, line.PlanMB, line.GFLOP)
+			a.out.text("%-24s %8d %12.5f %12.5f %12.5f %10.2f %10.3f\n", s.name, n, line.Time, line.AttentionTime, line.SelectionTime, line.PlanMB, line.GFLOP)
 		}
 		last := lines[len(lines)-3:]
 		of := func(y func(systemLine) float64) float64 {
 			return round(slope(last, func(l systemLine) (float64, float64) { return float64(l.T), y(l) }), 3)
 		}
-		done := systemDone{"exponents", s.name, of(func(l systemLine) float64 { return l.Time }), of(func(l systemLine) float64 { return l.AttentionTime }),
-			of(func(l systemLine) float64 { return l.PlanMB }), of(func(l systemLine) float64 { return l.GFLOP }), of(func(l systemLine) float64 { return l.Attention }), s.claim}
+		done := systemDone{Event: "exponents", System: s.name, Time: of(func(l systemLine) float64 { return l.Time }), AttentionTime: of(func(l systemLine) float64 { return l.AttentionTime }),
+			Memory: of(func(l systemLine) float64 { return l.PlanMB }), FLOP: of(func(l systemLine) float64 { return l.GFLOP }),
+			Attention: of(func(l systemLine) float64 { return l.Attention }), Claim: s.claim}
+		if last[0].SelectionTime > 0 {
+			done.SelectionTime = of(func(l systemLine) float64 { return l.SelectionTime })
+		}
+		if last[0].Selection > 0 {
+			done.Selection = of(func(l systemLine) float64 { return l.Selection })
+		}
 		a.out.event(done)
 		a.out.text("%-24s time T^%.2f, of attention T^%.2f (claim %g); memory T^%.2f; operations T^%.2f, of attention T^%.2f\n\n", s.name, done.Time, done.AttentionTime, done.Claim,
 			done.Memory, done.FLOP, done.Attention)
+		if last[0].SelectionTime > 0 {
+			a.out.text("%-24s selection: time T^%.2f, operations T^%.2f\n\n", s.name, done.SelectionTime, done.Selection)
+		}
 	}
 	a.out.event(map[string]any{"event": "done", "systems": len(systems)})
 	return nil
@@ -155,7 +174,7 @@ func sweepOne(ctx context.Context, name, model string, n, steps int) (systemLine
 		return line, fmt.Errorf("%s, length %d: %w", name, n, err)
 	}
 	program := t.Graph().Program
-	var whole, attention []float64
+	var whole, attention, selection []float64
 	for i := range steps + 1 {
 		if err := ctx.Err(); err != nil {
 			return line, err
@@ -169,28 +188,42 @@ func sweepOne(ctx context.Context, name, model string, n, steps int) (systemLine
 			continue
 		}
 		whole = append(whole, time.Since(start).Seconds())
-		spent := 0.0
+		spent, chosen := 0.0, 0.0
 		for _, row := range program.Profile().ByOp {
 			if ofAttention(row.Name) {
 				spent += row.Time.Seconds()
 			}
+			if ofSelection(row.Name) {
+				chosen += row.Time.Seconds()
+			}
 		}
-		attention = append(attention, spent)
+		attention, selection = append(attention, spent), append(selection, chosen)
 	}
 	slices.Sort(whole)
 	slices.Sort(attention)
+	slices.Sort(selection)
 	plan := program.Plan()
 	for op, flops := range plan.Flops {
 		if ofAttention(op) {
 			line.Attention += flops / 1e9
 		}
+		if ofSelection(op) {
+			line.Selection += flops / 1e9
+		}
 	}
-	line.Time, line.AttentionTime, line.PlanMB, line.GFLOP = median(whole), median(attention), float64(plan.Arena)/(1<<20), plan.TotalFlops()/1e9
+	line.Time, line.AttentionTime, line.SelectionTime = median(whole), median(attention), median(selection)
+	line.PlanMB, line.GFLOP = float64(plan.Arena)/(1<<20), plan.TotalFlops()/1e9
 	return line, program.Close()
 }
 
 // ofAttention tells which operations are those of attention itself, not the maps around it.
 func ofAttention(op string) bool {
-	return strings.HasPrefix(op, "attention") || strings.HasPrefix(op, "ring") || strings.HasPrefix(op, "merge") ||
+	return strings.HasPrefix(op, "attention") || strings.HasPrefix(op, "attend") || strings.HasPrefix(op, "ring") || strings.HasPrefix(op, "merge") ||
 		strings.HasPrefix(op, "sinkhorn") || strings.HasPrefix(op, "mix_blocks") || strings.HasPrefix(op, "head_scores") || strings.HasPrefix(op, "pool_blocks")
 }
+
+// selecting are the operations that choose keys by what tokens say: without a gradient, and apart from attention in the tables of costs.
+var selecting = []string{"rotations", "hash", "sort_buckets", "recent_keys", "nearest_cluster", "cluster_scores", "cluster_members", "members_of", "recent_members",
+	"found_keys", "candidates", "top_keys", "sac_rollout", "sac_edges"}
+
+func ofSelection(op string) bool { return slices.Contains(selecting, op) }

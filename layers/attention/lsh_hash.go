@@ -15,29 +15,25 @@ import (
 	"github.com/euryale-ml/euryale/layers"
 )
 
-// LSHFactors are the sizes of the buckets' factors for n tokens in chunks of chunk: n_b = 2^round(log2(2n/chunk)) buckets, at least 2, split
-// into factors of at most 16, as equal as can be. So hashing costs O(n log n); one factor of all buckets would make it O(n²/chunk).
+// LSHFactors are the factors of the number of buckets for n tokens in chunks of chunk: n_b = 2^round(log2(2n/chunk)), at least 2, as factors of 16
+// and what is left. So hashing costs O(n log n); one factor of all buckets would make it O(n²/chunk).
 func LSHFactors(n, chunk int) []int {
 	total := 1
 	if n > 0 && chunk > 0 {
 		total = max(1, int(math.Round(math.Log2(2*float64(n)/float64(chunk)))))
 	}
-	count := (total + maxFactorBits - 1) / maxFactorBits
-	factors := make([]int, count)
-	for f := range factors {
-		factors[f] = 1 << (total*(f+1)/count - total*f/count)
+	factors := slices.Repeat([]int{16}, total/4)
+	if total%4 > 0 {
+		factors = append(factors, 1<<(total%4))
 	}
 	return factors
 }
 
-const maxFactorBits = 4
-
-// lshColumns is how many columns of rotations each factor has, for sequences of up to n tokens: half of the factor, and where the factors
-// depend on the length as many as the largest may have.
+// lshColumns is how many columns of rotations each factor has, half of it, for sequences of up to n tokens: the factors of shorter ones are no
+// larger.
 func lshColumns(fixed []int, n, chunk int) []int {
 	if fixed == nil {
-		most := LSHFactors(n, chunk)
-		return slices.Repeat([]int{1 << (maxFactorBits - 1)}, len(most))
+		fixed = LSHFactors(n, chunk)
 	}
 	columns := make([]int, len(fixed))
 	for f, size := range fixed {
