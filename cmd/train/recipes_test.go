@@ -110,7 +110,7 @@ func taskOf(t *testing.T, run string) string {
 // promptFor is text in the tokens of a recipe's data.
 func promptFor(r Recipe) string {
 	if strings.Contains(string(r.Smoke), `"task"`) {
-		return "0 s1 k1 v1 n1 n2 Q"
+		return "0 s1 k1 v1 n1 n2 c0 Q"
 	}
 	return "Call"
 }

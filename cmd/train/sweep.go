@@ -39,6 +39,12 @@ var swept = []sweptSystem{
 	}},
 	{"sinkhorn", 1.5, sweptRoot(`{"type":"sinkhorn","block_size":%d}`)},
 	{"sortcut", 1, sweptEncoder(`{"type":"sortcut","block_size":64,"slots":2}`)},
+	{"routing", 1.5, func(n int) string { // as many clusters as tokens of each
+		return sweptDecoder(fmt.Sprintf(`{"type":"routing","num_clusters":%d,"window":%d}`, isqrt(n), isqrt(n)))(n)
+	}},
+	{"routing_recent", 1.5, func(n int) string {
+		return sweptDecoder(fmt.Sprintf(`{"type":"routing","num_clusters":%d,"window":%d,"membership":"recent"}`, isqrt(n), isqrt(n)))(n)
+	}},
 	{"reformer", 1, sweptDecoder(`{"type":"lsh","chunk":32,"num_hashes":2}`)},
 	{"reformer_one_factor", 1, func(n int) string { // the number of buckets as one factor: what hashing costs then is the square of the length
 		return sweptDecoder(fmt.Sprintf(`{"type":"lsh","chunk":32,"num_hashes":2,"bucket_factors":[%d]}`, max(2, 2*n/32)))(n)
@@ -219,7 +225,7 @@ func sweepOne(ctx context.Context, name, model string, n, steps int) (systemLine
 // ofAttention tells which operations are those of attention itself, not the maps around it.
 func ofAttention(op string) bool {
 	return strings.HasPrefix(op, "attention") || strings.HasPrefix(op, "attend") || strings.HasPrefix(op, "ring") || strings.HasPrefix(op, "merge") ||
-		strings.HasPrefix(op, "sinkhorn") || strings.HasPrefix(op, "mix_blocks") || strings.HasPrefix(op, "head_scores") || strings.HasPrefix(op, "pool_blocks")
+		strings.HasPrefix(op, "sinkhorn") || strings.HasPrefix(op, "mix_blocks") || strings.HasPrefix(op, "head_scores") || strings.HasPrefix(op, "pool_blocks") || strings.HasPrefix(op, "mean_of_slots")
 }
 
 // selecting are the operations that choose keys by what tokens say: without a gradient, and apart from attention in the tables of costs.
