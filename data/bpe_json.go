@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -21,34 +19,13 @@ const maxTokenizerFile = 64 << 20
 
 // TokenizerFiles are the files, by name, that a model folder needs to have its tokenizer; none for bytes and for the tokens of a task.
 func TokenizerFiles(tok Tokenizer) map[string][]byte {
-	if t, ok := tok.(*BPE); ok {
+	switch t := tok.(type) {
+	case *BPE:
 		return map[string][]byte{TokenizerFile: t.JSON()}
+	case *Pretrained:
+		return t.files
 	}
 	return nil
-}
-
-// LoadTokenizer reads the byte-level BPE tokenizer of a folder (tokenizer.json, else vocab.json and merges.txt), or a tokenizer.json
-// by its path. found is false, without an error, if the folder has none.
-//
-// Errors: ErrTorn for what is damaged; ErrTokenizer for a tokenizer of another kind, which says what of it is not supported.
-func LoadTokenizer(path string) (tok *BPE, found bool, err error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, false, fileError(path, err)
-	}
-	if !info.IsDir() {
-		tok, err = readTokenizer(path)
-		return tok, err == nil, err
-	}
-	if tok, err = readTokenizer(filepath.Join(path, TokenizerFile)); !errors.Is(err, fs.ErrNotExist) {
-		return tok, err == nil, err
-	}
-	vocab, merges := filepath.Join(path, "vocab.json"), filepath.Join(path, "merges.txt")
-	if _, err := os.Stat(vocab); err != nil {
-		return nil, false, nil
-	}
-	tok, err = readVocab(vocab, merges)
-	return tok, err == nil, err
 }
 
 // readTokenizer reads a tokenizer.json.
@@ -118,7 +95,7 @@ func (u unsupported) Error() string { return string(u) }
 
 func tokenizerError(path string, err error) error {
 	if u := unsupported(""); errors.As(err, &u) {
-		return &Error{Kind: ErrTokenizer, Path: path, What: u.Error() + " is not supported", Fix: "use a byte-level BPE tokenizer, such as that of GPT-2"}
+		return &Error{Kind: ErrTokenizer, Path: path, What: u.Error() + " is not supported", Fix: "use another tokenizer"}
 	}
 	return &Error{Kind: ErrTorn, Path: path, What: "damaged tokenizer (" + err.Error() + ")", Fix: "fetch or copy the file again", Err: err}
 }

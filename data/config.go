@@ -60,8 +60,8 @@ type Config struct {
 	PatchSize   []int `json:"patch_size,omitempty"`
 	PatchStride int   `json:"patch_stride,omitempty"`
 
-	trained  *BPE // in place of one that is trained
-	sections bool // documents without sections get their sentences as such
+	trained  Tokenizer // in place of one that is trained
+	sections bool      // documents without sections get their sentences as such
 }
 
 // Objectives are the values of Config.Objective.
@@ -70,8 +70,18 @@ var Objectives = []string{"causal_lm", "masked_lm", "sequence_classification", "
 // With returns the configuration with a tokenizer that there is already, as it was loaded by LoadTokenizer from the folder of a model. It takes the
 // place of any but bytes that are asked for by name: a "bpe:SIZE" is then not trained anew. Other tokenizers change nothing.
 func (c Config) With(tok Tokenizer) Config {
-	if bpe, ok := tok.(*BPE); ok {
-		c.trained = bpe
+	switch tok.(type) {
+	case *BPE, *Pretrained:
+		c.trained = tok
+	}
+	return c
+}
+
+// WithEnds returns the configuration with the tokens with which a model's targets start and end, where its tokenizer was trained elsewhere. One
+// that was trained here has its own.
+func (c Config) WithEnds(start, end int32) Config {
+	if t, ok := c.trained.(*Pretrained); ok {
+		c.trained = t.withEnds(start, end)
 	}
 	return c
 }
@@ -190,6 +200,12 @@ func (c Config) tokenizer(special bool, what string) (tok Tokenizer, err error) 
 		if tok, err = NewTokenizer(c.Tokenizer); err != nil {
 			return nil, err
 		}
+	}
+	if t, ok := tok.(*Pretrained); ok {
+		if missing := t.lacks(c.objective()); special && missing != "" {
+			return nil, &Error{Kind: ErrTokenizer, What: fmt.Sprintf("the tokenizer %q has no %s, which %s needs", tok.Name(), missing, what), Fix: "use the tokenizer of a model that was made for this"}
+		}
+		return tok, nil
 	}
 	if special && !hasSpecials(tok) {
 		return nil, &Error{Kind: ErrTokenizer, What: fmt.Sprintf("the tokenizer %q has not the special tokens that %s needs (%s, as ids %d to %d)", tok.Name(), what, strings.Join(Specials, ", "), firstSpecial, leastBPE-1),

@@ -171,7 +171,11 @@ func (m *maker) part(name string, docs []document) (*Part, error) {
 			}
 		}
 	}
-	p := newPart(m.source, name, m.tok, m.vocab, m.view(len(m.classes)), docs)
+	v := m.view(len(m.classes))
+	if labels, ok := v.(labelView); ok && m.vocab.text != nil && m.vocab.ids.sep >= 0 {
+		v = closedView{labels}
+	}
+	p := newPart(m.source, name, m.tok, m.vocab, v, docs)
 	switch m.objective() {
 	case "sequence_classification":
 		for _, doc := range docs {
@@ -229,8 +233,11 @@ func digest(c Config, tok Tokenizer, parts [3][]document) string {
 	if c.objective() != "causal_lm" {
 		_, _ = fmt.Fprintf(h, "%s %+v", c.objective(), c.view(0))
 	}
-	if bpe, ok := tok.(*BPE); ok {
-		text(bpe.JSON())
+	switch t := tok.(type) {
+	case *BPE:
+		text(t.JSON())
+	case *Pretrained:
+		text(t.digest)
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }

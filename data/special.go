@@ -23,6 +23,21 @@ const (
 	endID
 )
 
+// specialIDs are the ids of Specials in a tokenizer, -1 where it has none.
+type specialIDs struct{ pad, mask, cls, sep, start, end int32 }
+
+// ownIDs are those of a tokenizer of ours.
+var ownIDs = specialIDs{padID, maskID, clsID, sepID, startID, endID}
+
+func (s specialIDs) of(name string) int32 {
+	for i, id := range []int32{s.pad, s.mask, s.cls, s.sep, s.start, s.end} {
+		if Specials[i] == name {
+			return id
+		}
+	}
+	return -1
+}
+
 // BytesSpecial is Bytes with the ids of Specials after the 256 of the bytes.
 type BytesSpecial struct{ Bytes }
 
@@ -36,9 +51,13 @@ func (BytesSpecial) VocabSize() int { return firstSpecial + len(Specials) }
 
 // Special returns the id of one of Specials, or of a token that a loaded tokenizer calls special; false if it does not have it.
 func Special(tok Tokenizer, name string) (id int32, ok bool) {
-	if t, is := tok.(*BPE); is {
+	switch t := tok.(type) {
+	case *BPE:
 		id, ok = t.special[name]
 		return id, ok
+	case *Pretrained:
+		id = t.ids.of(name)
+		return id, id >= 0
 	}
 	if !hasSpecials(tok) {
 		return 0, false

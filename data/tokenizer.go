@@ -2,7 +2,10 @@ package data
 
 import (
 	"fmt"
+	"os"
 	"strings"
+
+	"github.com/euryale-ml/euryale/data/tokenizers"
 )
 
 // Tokenizer maps text to ids and back.
@@ -18,7 +21,7 @@ type Tokenizer interface {
 	Decode(ids []int32) string
 }
 
-// NewTokenizer returns the tokenizer of a name: "bytes" ("" too), "bytes+special", or the path of a tokenizer.json or its folder. "bpe:SIZE"
+// NewTokenizer returns the tokenizer of a name: "bytes" ("" too), "bytes+special", or the path of a tokenizer or its folder (see LoadTokenizer). "bpe:SIZE"
 // is an error, since it belongs to the data that it was trained on.
 //
 // Errors: ErrTokenizer; those of LoadTokenizer.
@@ -34,10 +37,10 @@ func NewTokenizer(name string) (Tokenizer, error) {
 			return nil, err
 		}
 		return nil, &untrained{size}
-	case strings.HasSuffix(name, ".json") || strings.ContainsAny(name, `/\`):
+	case strings.HasSuffix(name, ".json") || strings.ContainsAny(name, `/\`) || isFolder(name):
 		tok, found, err := LoadTokenizer(name)
 		if err == nil && !found {
-			err = &Error{Kind: ErrMissing, Path: name, What: "no tokenizer.json, and no vocab.json, in this folder", Fix: "give a folder that has one"}
+			err = &Error{Kind: ErrMissing, Path: name, What: "no tokenizer in this folder", Fix: "give a folder with one of " + strings.Join(tokenizers.Files, ", ")}
 		}
 		if err != nil {
 			return nil, err
@@ -45,6 +48,11 @@ func NewTokenizer(name string) (Tokenizer, error) {
 		return tok, nil
 	}
 	return nil, &Error{Kind: ErrTokenizer, What: fmt.Sprintf("unknown tokenizer %q", name), Fix: `use "bytes", "bpe:2048" or a path of a tokenizer.json`}
+}
+
+func isFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // Bytes is the tokenizer with an id for each byte of the UTF-8 text: 256 ids, none of them special.

@@ -3,16 +3,27 @@ package data
 // labelView asks for the class of a document: [CLS] and its beginning, cut off at the length of the row. The place of [CLS] is global.
 type labelView struct{ classes int }
 
-func (labelView) frame() frame { return frame{beside: 1, whole: true} }
+// closedView is labelView with [SEP] at the end, as models want it that were trained elsewhere.
+type closedView struct{ labelView }
+
+func (labelView) frame() frame  { return frame{beside: 1, whole: true} }
+func (closedView) frame() frame { return frame{beside: 2, whole: true} }
 
 func (l labelView) shape(int) Shape { return Shape{Globals: 1, Labels: 1, Classes: l.classes} }
+
+func (v closedView) fill(b *Batch, r int, p *Part, w span, key uint64) {
+	v.labelView.fill(b, r, p, w, key)
+	rowOf(b, b.IDs, r)[b.Lens[r]] = p.vocab.ids.sep
+	b.Lens[r]++
+}
 
 func (labelView) fill(b *Batch, r int, p *Part, w span, _ uint64) {
 	b.clear(r, p.vocab.pad())
 	ids := rowOf(b, b.IDs, r)
-	ids[0] = clsID
-	p.tokens.copy(ids[1:1+w.end-w.start], w.start)
-	b.Lens[r] = int32(1 + w.end - w.start)
+	n := 1 + w.end - w.start
+	ids[0] = p.vocab.ids.cls
+	p.tokens.copy(ids[1:n], w.start)
+	b.Lens[r] = int32(n)
 	if b.Globals != nil {
 		b.Globals[r] = 0
 	}
@@ -44,7 +55,7 @@ func (v pairView) fill(b *Batch, r int, p *Part, w span, _ uint64) {
 	ids := rowOf(b, b.IDs, r)
 	n := w.end - w.start
 	p.tokens.copy(ids[:n], w.start)
-	ids[n] = endID
+	ids[n] = p.vocab.ids.end
 	b.Lens[r] = int32(n + 1)
 	reads, says := rowOf(b, b.TargetIDs, r), rowOf(b, b.TargetTargets, r)
 	if len(reads) == 0 {
@@ -54,10 +65,10 @@ func (v pairView) fill(b *Batch, r int, p *Part, w span, _ uint64) {
 	k := min(z-a, len(says))
 	p.targets.copy(says[:k], a)
 	if k < len(says) {
-		says[k] = endID
+		says[k] = p.vocab.ids.end
 		k++
 	}
-	reads[0] = startID
+	reads[0] = p.vocab.ids.start
 	for i := 1; i < k; i++ {
 		reads[i] = says[i-1]
 	}

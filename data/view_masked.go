@@ -61,7 +61,7 @@ func (m maskedView) hide(v *vocabulary, ids, targets []int32, key uint64) {
 			targets[i] = ids[i]
 			switch {
 			case kind < 0.8:
-				ids[i] = maskID
+				ids[i] = v.ids.mask
 			case kind < 0.9:
 				ids[i] = v.ordinary(hash(key, uint64(i), 2))
 			}

@@ -4,17 +4,30 @@ package data
 type vocabulary struct {
 	sizes       []int32 // bytes
 	first, last []bool  // whether the first and the last byte belong to a word
-	special     bool    // has Specials
+	ids         specialIDs
+	text        []int32 // ids that stand for text, of a tokenizer that was trained elsewhere
 }
 
 // newVocabulary returns what is known of a tokenizer's ids.
 func newVocabulary(tok Tokenizer) *vocabulary {
-	v := &vocabulary{special: hasSpecials(tok)}
+	v := &vocabulary{ids: specialIDs{-1, -1, -1, -1, -1, -1}}
+	if t, ok := tok.(*Pretrained); ok {
+		v.ids = t.ids
+	} else if hasSpecials(tok) {
+		v.ids = ownIDs
+	}
 	for id := range tok.VocabSize() {
 		piece := tok.Decode([]int32{int32(id)})
 		v.sizes = append(v.sizes, int32(len(piece)))
 		v.first = append(v.first, piece != "" && wordByte(piece[0]))
 		v.last = append(v.last, piece != "" && wordByte(piece[len(piece)-1]))
+	}
+	if _, ok := tok.(*Pretrained); ok {
+		for id, size := range v.sizes {
+			if size > 0 {
+				v.text = append(v.text, int32(id))
+			}
+		}
 	}
 	return v
 }
@@ -34,14 +47,17 @@ func (v *vocabulary) size(id int32) int {
 
 // pad is the id after the end of a row.
 func (v *vocabulary) pad() int32 {
-	if v != nil && v.special {
-		return padID
+	if v != nil && v.ids.pad >= 0 {
+		return v.ids.pad
 	}
 	return 0
 }
 
 // ordinary draws one of the ids that are not special.
 func (v *vocabulary) ordinary(h uint64) int32 {
+	if v.text != nil {
+		return v.text[below(h, len(v.text))]
+	}
 	id := int32(below(h, len(v.sizes)-len(Specials)))
 	if id >= firstSpecial {
 		id += int32(len(Specials))

@@ -58,6 +58,9 @@ func (j *Job) Resolve(m models.Model) {
 	if j.Data.Task == "" && j.Data.Objective == "" && m.Task() != "causal_lm" && slices.Contains(data.Objectives, m.Task()) {
 		j.Data.Objective = m.Task()
 	}
+	if s, ok := m.(models.Seq2Seq); ok && len(s.Special().End) > 0 {
+		j.Data = j.Data.WithEnds(s.Special().Start, s.Special().End[0])
+	}
 	if j.Train.Curriculum != nil {
 		k := j.Train.Curriculum.filled()
 		j.Train.Curriculum = &k

@@ -155,6 +155,9 @@ func (a *app) eval(ctx context.Context, path string, f evalFlags, sets []string)
 	if err := part.CheckWindows(c.SequenceLength); err != nil {
 		return err
 	}
+	if f.prefix == 0 && models.Causality(l.model) == "C0" {
+		a.out.note("which keys this model reads depends on later tokens, too (class C0): --prefix tells what that is worth")
+	}
 	prefixes, err := a.prefixes(ctx, l, part, f.prefix)
 	if err != nil {
 		return err

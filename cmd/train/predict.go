@@ -248,6 +248,10 @@ func (l *loaded) firsts(part *data.Part, tok data.Tokenizer) (golden.Batch, erro
 		most = min(most, p)
 	}
 	cls, marked := data.Special(tok, "[CLS]")
+	sep, closed := data.Special(tok, "[SEP]")
+	if _, own := tok.(*data.Pretrained); !own {
+		closed = false
+	}
 	var windows [][]int32
 	for d := range part.Documents() {
 		var ids []int32
@@ -255,6 +259,9 @@ func (l *loaded) firsts(part *data.Part, tok data.Tokenizer) (golden.Batch, erro
 			ids = append(ids, cls)
 		}
 		ids = append(ids, part.Document(d)...)
+		if closed {
+			ids = append(ids[:min(len(ids), most-1)], sep)
+		}
 		windows = append(windows, ids[:min(len(ids), most)])
 	}
 	in, err := padded(windows)

@@ -222,6 +222,21 @@ func (t *Tokenizer) encode(s string) *Encoding {
 	return e
 }
 
+// Text is what an id stands for within a text, behind other words: "ing" of "##ing", " the" of "the", of a byte-level token its bytes. It is empty
+// of a special token and outside the vocabulary.
+func (t *Tokenizer) Text(id int32) string {
+	name := t.Token(id)
+	if name == "" || t.special[id] {
+		return ""
+	}
+	if b, ok := t.model.(*bpe); ok && b.byByte {
+		if raw, ok := fromLetters(name); ok {
+			return raw
+		}
+	}
+	return strings.TrimPrefix(strings.Join(t.decoder.decode([]string{"x", name}), ""), "x")
+}
+
 // Decode makes text of ids; skip leaves special tokens out. Ids outside the vocabulary are left out.
 func (t *Tokenizer) Decode(ids []int32, skip bool) string {
 	pieces := make([]string, 0, len(ids))
