@@ -9,6 +9,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/euryale-ml/euryale/data/tokenizers"
 )
 
 // TokenizerFile is the name of the file that a tokenizer is kept in, beside the weights.
@@ -197,7 +199,7 @@ func assemble(vocab, special map[string]int64, merges []string) (*BPE, error) {
 		if _, is := special[name]; is {
 			continue
 		}
-		piece, ok := fromLetters(name)
+		piece, ok := tokenizers.FromLetters(name)
 		if !ok || piece == "" {
 			return nil, fmt.Errorf("the token %q is not made of the letters for bytes", name)
 		}
@@ -222,7 +224,7 @@ func assemble(vocab, special map[string]int64, merges []string) (*BPE, error) {
 func (t *BPE) JSON() []byte {
 	names := make([]string, len(t.pieces))
 	for id, piece := range t.pieces {
-		names[id] = toLetters(piece)
+		names[id] = tokenizers.ToLetters(piece)
 	}
 	for name, id := range t.special {
 		names[id] = name
@@ -262,39 +264,4 @@ func (t *BPE) JSON() []byte {
 	}
 	b.WriteString("]}\n}\n")
 	return []byte(b.String())
-}
-
-// The letters of GPT-2: a byte that prints in Latin-1 is that character, the others are those from U+0100 on, in order.
-var byteLetters, letterBytes = func() (letters [256]rune, bytes map[rune]byte) {
-	bytes = map[rune]byte{}
-	next := rune(0x100)
-	for b := range 256 {
-		r := rune(b)
-		if r < '!' || r > '~' && r < 0xa1 || r == 0xad {
-			r = next
-			next++
-		}
-		letters[b], bytes[r] = r, byte(b)
-	}
-	return letters, bytes
-}()
-
-func toLetters(piece string) string {
-	var s strings.Builder
-	for i := range len(piece) {
-		s.WriteRune(byteLetters[piece[i]])
-	}
-	return s.String()
-}
-
-func fromLetters(name string) (piece string, ok bool) {
-	var s strings.Builder
-	for _, r := range name {
-		b, ok := letterBytes[r]
-		if !ok {
-			return "", false
-		}
-		s.WriteByte(b)
-	}
-	return s.String(), true
 }

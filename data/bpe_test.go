@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/euryale-ml/euryale/data/tokenizers"
 )
 
 // drawText draws bytes that are likely to repeat: pieces of text, of other alphabets and of no alphabet at all.
@@ -44,7 +46,7 @@ func slowPretoken(text string) int {
 func TestPretokens(t *testing.T) {
 	split := func(s string) (words []string) {
 		for len(s) > 0 {
-			n := pretoken(s)
+			n := tokenizers.GPT2Word(s)
 			words = append(words, s[:n])
 			s = s[n:]
 		}
@@ -54,8 +56,8 @@ func TestPretokens(t *testing.T) {
 	require.Equal(t, []string{"a", "  \n "}, split("a  \n "), "what ends the text is one word")
 	require.Equal(t, []string{"\u00a0", "é", "\xff\xfe", " \xff"}, split("\u00a0é\xff\xfe \xff"))
 	rapid.Check(t, func(t *rapid.T) {
-		for text := drawText(t, "text"); len(text) > 0; text = text[pretoken(text):] {
-			require.Equal(t, slowPretoken(text), pretoken(text), "%q", text)
+		for text := drawText(t, "text"); len(text) > 0; text = text[tokenizers.GPT2Word(text):] {
+			require.Equal(t, slowPretoken(text), tokenizers.GPT2Word(text), "%q", text)
 		}
 	})
 }
@@ -72,7 +74,7 @@ func slowBPE(size int, texts []string) (pieces []string, merges []pair) {
 	var words [][]int32
 	for _, text := range texts {
 		for len(text) > 0 {
-			n := pretoken(text)
+			n := tokenizers.GPT2Word(text)
 			words = append(words, Bytes{}.Encode(text[:n]))
 			text = text[n:]
 		}
@@ -136,25 +138,25 @@ func TestTrainerAgainstDefinition(t *testing.T) {
 // slowEncode merges the earliest pair of a word everywhere, again.
 func slowEncode(t *BPE, text string) (ids []int32) {
 	for len(text) > 0 {
-		n := pretoken(text)
+		n := tokenizers.GPT2Word(text)
 		var w []int32
 		for i := range n {
 			w = append(w, t.byteIDs[text[i]])
 		}
 		for {
-			best := merging{rank: 1 << 30}
+			best := tokenizers.Merging{Rank: 1 << 30}
 			for i := 1; i < len(w); i++ {
-				if m, ok := t.ranks[pair{w[i-1], w[i]}]; ok && m.rank < best.rank {
+				if m, ok := t.ranks[[2]int32{w[i-1], w[i]}]; ok && m.Rank < best.Rank {
 					best = m
 				}
 			}
-			if best.rank == 1<<30 {
+			if best.Rank == 1<<30 {
 				break
 			}
-			p := t.merges[best.rank]
+			p := t.merges[best.Rank]
 			for i := 0; i+1 < len(w); i++ {
 				if w[i] == p.a && w[i+1] == p.b {
-					w = slices.Replace(w, i, i+2, best.id)
+					w = slices.Replace(w, i, i+2, best.ID)
 				}
 			}
 		}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+
+	"github.com/euryale-ml/euryale/data/tokenizers"
 )
 
 // The sizes that a vocabulary may have: all bytes and Specials, at most what fits comfortably into memory.
@@ -86,7 +88,7 @@ func newTrainer(docs []document) *trainer {
 	var freq []int64
 	count := func(text string) {
 		for len(text) > 0 {
-			n := pretoken(text)
+			n := tokenizers.GPT2Word(text)
 			at, ok := seen[text[:n]]
 			if !ok {
 				at = len(words)

@@ -11,7 +11,7 @@ import (
 type bpe struct {
 	names   []string // as the file has them
 	ids     map[string]int32
-	merges  map[[2]int32]merging
+	merges  map[[2]int32]Merging
 	unknown int32 // negative: none
 	byByte  bool  // tokens are bytes: ids has their bytes, not their letters
 	bytes   bool  // an unknown character becomes the tokens of its bytes
@@ -21,17 +21,17 @@ type bpe struct {
 	suffix  string
 	first   [256]int32 // ids of bytes, -1: none
 
-	w merger
+	w Merger
 }
 
-// merging is what becomes of a pair, and how early.
-type merging struct{ rank, id int32 }
+// Merging is what becomes of a pair, and how early.
+type Merging struct{ Rank, ID int32 }
 
 // newBPE makes the model of tokens and merges.
 //
 // Errors: a merge whose parts or whole are no tokens.
 func newBPE(names []string, merges [][2]string, byByte bool, prefix string) (*bpe, error) {
-	m := &bpe{names: names, ids: make(map[string]int32, len(names)), merges: make(map[[2]int32]merging, len(merges)), unknown: -1, byByte: byByte, prefix: prefix}
+	m := &bpe{names: names, ids: make(map[string]int32, len(names)), merges: make(map[[2]int32]Merging, len(merges)), unknown: -1, byByte: byByte, prefix: prefix}
 	byName := make(map[string]int32, len(names))
 	for id, name := range names {
 		if name == "" {
@@ -39,7 +39,7 @@ func newBPE(names []string, merges [][2]string, byByte bool, prefix string) (*bp
 		}
 		byName[name] = int32(id)
 		if byByte {
-			if raw, ok := fromLetters(name); ok {
+			if raw, ok := FromLetters(name); ok {
 				m.ids[raw] = int32(id)
 			}
 			continue
@@ -65,7 +65,7 @@ func newBPE(names []string, merges [][2]string, byByte bool, prefix string) (*bp
 			return nil, fmt.Errorf("merge %d, %q and %q, is not of tokens that make a token", rank, p[0], p[1])
 		}
 		if _, twice := m.merges[[2]int32{a, b}]; !twice {
-			m.merges[[2]int32{a, b}] = merging{int32(rank), whole}
+			m.merges[[2]int32{a, b}] = Merging{int32(rank), whole}
 		}
 	}
 	return m, nil
@@ -80,17 +80,23 @@ func (m *bpe) tokens(word string, dst []token) []token {
 		}
 	}
 	w := &m.w
-	w.parts = w.parts[:0]
+	w.Begin()
 	if m.byByte {
 		for i := range len(word) {
 			if id := m.first[word[i]]; id >= 0 {
-				w.parts = append(w.parts, token{id, int32(i), int32(i + 1)})
+				w.Add(id, i, i+1)
 			}
 		}
 	} else {
 		m.characters(word)
 	}
-	return w.merge(m.merges, dst)
+	w.Merge(m.merges)
+	for _, p := range w.parts {
+		if p.id >= 0 {
+			dst = append(dst, p)
+		}
+	}
+	return dst
 }
 
 // characters begins a word with its characters.
@@ -124,15 +130,33 @@ func (m *bpe) characters(word string) {
 	}
 }
 
-// merger is a word while it is merged: its parts, linked by place, and a heap of the pairs that can be merged.
-type merger struct {
+// Merger joins the parts of words, neighbour by neighbour: begun with Begin and Add, Merge joins, IDs are what is left. It may be used again.
+type Merger struct {
 	parts      []token // id -1: joined to one before
 	prev, next []int32
 	heap       []uint64 // rank<<32 | place
 }
 
-// merge joins the parts and appends what is left.
-func (w *merger) merge(merges map[[2]int32]merging, dst []token) []token {
+// Begin forgets the last word.
+func (w *Merger) Begin() { w.parts = w.parts[:0] }
+
+// Add adds a part, which stands for the bytes from `from` to `to` of the word.
+func (w *Merger) Add(id int32, from, to int) {
+	w.parts = append(w.parts, token{id, int32(from), int32(to)})
+}
+
+// IDs appends what is left of the parts.
+func (w *Merger) IDs(dst []int32) []int32 {
+	for _, p := range w.parts {
+		if p.id >= 0 {
+			dst = append(dst, p.id)
+		}
+	}
+	return dst
+}
+
+// Merge joins parts, the earliest merge first and of equal ones the leftmost. Cost: O(n log n) in the parts.
+func (w *Merger) Merge(merges map[[2]int32]Merging) {
 	n := len(w.parts)
 	w.prev, w.next, w.heap = w.prev[:0], w.next[:0], w.heap[:0]
 	for i := range n {
@@ -149,10 +173,10 @@ func (w *merger) merge(merges map[[2]int32]merging, dst []token) []token {
 			continue
 		}
 		m, ok := merges[[2]int32{w.parts[i].id, w.parts[j].id}]
-		if !ok || m.rank != int32(top>>32) {
+		if !ok || m.Rank != int32(top>>32) {
 			continue // one of the two was merged with another
 		}
-		w.parts[i].id, w.parts[i].to, w.parts[j].id = m.id, w.parts[j].to, -1
+		w.parts[i].id, w.parts[i].to, w.parts[j].id = m.ID, w.parts[j].to, -1
 		w.next[i] = w.next[j]
 		if int(w.next[i]) < n {
 			w.prev[w.next[i]] = i
@@ -162,21 +186,15 @@ func (w *merger) merge(merges map[[2]int32]merging, dst []token) []token {
 			w.offer(merges, w.prev[i])
 		}
 	}
-	for _, p := range w.parts {
-		if p.id >= 0 {
-			dst = append(dst, p)
-		}
-	}
-	return dst
 }
 
 // offer puts the pair at a place into the heap if there is a merge for it.
-func (w *merger) offer(merges map[[2]int32]merging, i int32) {
+func (w *Merger) offer(merges map[[2]int32]Merging, i int32) {
 	m, ok := merges[[2]int32{w.parts[i].id, w.parts[w.next[i]].id}]
 	if !ok {
 		return
 	}
-	w.heap = append(w.heap, uint64(m.rank)<<32|uint64(i))
+	w.heap = append(w.heap, uint64(m.Rank)<<32|uint64(i))
 	for c := len(w.heap) - 1; c > 0; {
 		p := (c - 1) / 2
 		if w.heap[p] <= w.heap[c] {
@@ -188,7 +206,7 @@ func (w *merger) offer(merges map[[2]int32]merging, i int32) {
 }
 
 // pop takes the earliest merge, of the first place, out of the heap.
-func (w *merger) pop() uint64 {
+func (w *Merger) pop() uint64 {
 	top, last := w.heap[0], len(w.heap)-1
 	w.heap[0] = w.heap[last]
 	w.heap = w.heap[:last]
@@ -223,8 +241,8 @@ var byteLetters, letterBytes = func() (letters [256]rune, bytes map[rune]byte) {
 	return letters, bytes
 }()
 
-// toLetters writes bytes as letters.
-func toLetters(raw string) string {
+// ToLetters writes bytes as GPT-2's letters.
+func ToLetters(raw string) string {
 	b := make([]byte, 0, len(raw)+8)
 	for i := range len(raw) {
 		b = utf8.AppendRune(b, byteLetters[raw[i]])
@@ -232,8 +250,8 @@ func toLetters(raw string) string {
 	return string(b)
 }
 
-// fromLetters reads them; false if one stands for no byte.
-func fromLetters(name string) (string, bool) {
+// FromLetters reads them; false if one stands for no byte.
+func FromLetters(name string) (string, bool) {
 	b := make([]byte, 0, len(name))
 	for _, r := range name {
 		c, ok := letterBytes[r]

@@ -26,7 +26,7 @@ type bytesDecoder struct{}
 func (bytesDecoder) decode(pieces []string) []string {
 	var b strings.Builder
 	for _, p := range pieces {
-		if raw, ok := fromLetters(p); ok {
+		if raw, ok := FromLetters(p); ok {
 			b.WriteString(raw)
 		} else {
 			b.WriteString(p)

@@ -1,7 +1,6 @@
 package tokenizers
 
 import (
-	"fmt"
 	"strings"
 	"unicode"
 )
@@ -153,31 +152,4 @@ func (ps posts) finish(t *Tokenizer, parts []*Encoding, special bool) *Encoding 
 		}
 	}
 	return ps[len(ps)-1].finish(t, parts, special)
-}
-
-// parseTemplate reads the short form "[CLS]:0 $A:0 [SEP]:0".
-func parseTemplate(s string, ids func(name string) ([]int32, error)) ([]slot, error) {
-	var out []slot
-	for _, word := range strings.Fields(s) {
-		name, typeText, _ := strings.Cut(word, ":")
-		var typeID int32
-		if typeText != "" {
-			if _, err := fmt.Sscan(typeText, &typeID); err != nil {
-				return nil, fmt.Errorf("the template %q has no number after a colon", s)
-			}
-		}
-		switch name {
-		case "$A", "$0", "$":
-			out = append(out, slot{of: 0, typeID: typeID})
-		case "$B", "$1":
-			out = append(out, slot{of: 1, typeID: typeID})
-		default:
-			list, err := ids(name)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, slot{of: -1, ids: list, typeID: typeID})
-		}
-	}
-	return out, nil
 }

@@ -230,7 +230,7 @@ func (t *Tokenizer) Text(id int32) string {
 		return ""
 	}
 	if b, ok := t.model.(*bpe); ok && b.byByte {
-		if raw, ok := fromLetters(name); ok {
+		if raw, ok := FromLetters(name); ok {
 			return raw
 		}
 	}
