@@ -110,7 +110,16 @@ func (m *Reformer) mixer(kind string, n int) attention.Mixer {
 	if c.IsDecoder {
 		p = attention.Causal(p)
 	}
-	return attention.Plain{Of: p}
+	return inChunks{p}
+}
+
+// inChunks is attention.Plain but that it does not offer to be run with a cache: the streams around it are not those of the stack.
+type inChunks struct{ of attention.Pattern }
+
+func (c inChunks) Pattern() attention.Pattern { return c.of }
+
+func (c inChunks) Mix(b *layers.Builder, in attention.Stream) *Node {
+	return attention.Plain{Of: c.of}.Mix(b, in)
 }
 
 // attendIn is the attention of a layer, the number-th of hashing if it is one.
