@@ -63,6 +63,10 @@ var conformingEntries = map[string][]conformingEntry{
 		{json: `{"type":"sac","predictor_size":4,"mode":"perNode","alpha":2,"sharing":"head","distance":"none"}`, chosen: true},
 		{json: `{"type":"sac","predictor_size":3,"mode":"perNode","causal_predictor":true,"local_pointer":4}`, chosen: true},
 		{json: `{"type":"sac","predictor_size":3,"plan":"full"}`, chosen: true}},
+	"topk": {{json: `{"type":"topk","k":3}`, chosen: true}, {json: `{"type":"topk","k":40}`}},
+	"mips": {{json: `{"type":"mips","k":3,"index":"srp","num_bits":2}`, chosen: true}, {json: `{"type":"mips","k":4,"num_probes":2,"fallback":"recent"}`, chosen: true},
+		{json: `{"type":"mips","k":3,"index":"signalsh","num_tables":2,"rerank":false}`, chosen: true}, {json: `{"type":"mips","k":3,"index":"l2alsh","explore":2}`, chosen: true},
+		{json: `{"type":"mips","k":5,"index":"simplelsh"}`, chosen: true}},
 	"sinkhorn": {{json: `{"type":"sinkhorn","block_size":3}`, stops: true}, {json: `{"type":"sinkhorn","block_size":2,"combine":"sum_out","normalizer":"prefix","tau":0.6}`, stops: true},
 		{json: `{"type":"sinkhorn","block_size":4,"sort_net":"mlp","max_blocks":9,"iterations":3}`, stops: true},
 		{json: `{"type":"sinkhorn","block_size":3,"sort_net":"linear","max_blocks":14}`, stops: true}, {json: `{"type":"sinkhorn","block_size":4,"combine":"mixture","finish_row":false}`, stops: true}},
@@ -269,6 +273,8 @@ var entryCosts = map[string]struct {
 		return fmt.Sprintf(`{"type":"routing","num_clusters":%.0f,"window":%.0f}`, math.Sqrt(float64(n)), math.Sqrt(float64(n)))
 	}, 1.5, true},
 	"sac":      {constant(`{"type":"sac","predictor_size":8,"local_pointer":16}`), 1, false},
+	"topk":     {constant(`{"type":"topk","k":16}`), 2, false},
+	"mips":     {constant(`{"type":"mips","k":16,"num_probes":4}`), 1.5, true},
 	"sinkhorn": {root(`{"type":"sinkhorn","block_size":%d}`), 1.5, true},
 	"sortcut":  {constant(`{"type":"sortcut","block_size":64,"slots":2}`), 1, false},
 }

@@ -57,6 +57,8 @@ var entries = map[string]func() fields{
 	"image1d":        func() fields { return &image1DEntry{} },
 	"image2d":        func() fields { return &image2DEntry{} },
 	"routing":        func() fields { return &routingEntry{} },
+	"topk":           func() fields { return &topKEntry{} },
+	"mips":           func() fields { return &mipsEntry{} },
 	"lsh":            func() fields { return &lshEntry{} },
 	"local":          func() fields { return &localEntry{} },
 	"axial_row":      func() fields { return &axialEntry{} },

@@ -78,7 +78,7 @@ func TestEntryFaults(t *testing.T) {
 		`{}`:                               {"attention[0].type: missing; give one of " + strings.Join(EntryTypes(), ", ")},
 		`{"type":7}`:                       {`attention[0].type is 7: give one of axial_column`},
 		`{"type":"bnad"}`:                  {`attention[0].type is "bnad": no such type; did you mean "band"?`},
-		`{"type":"routing"}`:               {`attention[0].type is "routing": no such type; there are axial_column,`},
+		`{"type":"octopus"}`:               {`attention[0].type is "octopus": no such type; there are axial_column,`},
 		`{"type":"band"}`:                  {`attention[0].window_left: missing`},
 		`{"type":"band","window_left":-3}`: {`attention[0].window_left is -3: negative`},
 		`{"type":"band","window_lefts":3,"window_right":"x"}`: {
