@@ -274,3 +274,53 @@ func TestSinkhornCosts(t *testing.T) {
 		require.InDelta(t, c.matrix, exponent(x, matrix), 0.1)
 	}
 }
+
+// sortOf runs Sorting over x [1,t,6] with two heads: the weights [2,N,N].
+func sortOf(t *testing.T, a Sorting, tokens int, x func(i, c int) float64) []float64 {
+	s := newStructured(tensor.Float64)
+	in := s.input("x", 1, tokens, 6)
+	for i := range tokens {
+		for c := range 6 {
+			layers.InputValue(in).Float64s()[i*6+c] = x(i, c)
+		}
+	}
+	p, _ := a.Sort(s.b, s.stream(in, 2, nil))
+	return s.run(t, p)[0]
+}
+
+// One token reads itself; equal blocks have equal columns, zeros equal rows; a network has weights for so many blocks.
+func TestSinkhornCases(t *testing.T) {
+	for _, a := range []Mixer{Sinkhorn{Sorting: sorting(4, false)}, Sinkhorn{Sorting: sorting(4, true)}, SortCut{Sorting: sorting(4, false), Slots: 2}} {
+		s := newStructured(tensor.Float64)
+		in := s.stream(s.input("x", 2, 1, 6), 2, nil)
+		all := s.run(t, a.Mix(s.b, in), in.QKV[2])
+		require.InDeltaSlice(t, all[1], all[0], 1e-15)
+	}
+	twice := func(i, c int) float64 { // blocks 1 and 3 are equal
+		if i/3 == 3 {
+			i -= 6
+		}
+		return 2 * noise("twice", i*6+c)
+	}
+	p := sortOf(t, sorting(3, false), 12, twice)
+	for row := range 8 {
+		require.InDelta(t, p[row*4+1], p[row*4+3], 1e-13)
+		require.NotEqual(t, p[row*4], p[row*4+2])
+	}
+	zeros := sortOf(t, sorting(3, false), 12, func(int, int) float64 { return 0 })
+	for _, w := range zeros {
+		require.InDelta(t, 0.25, w, 1e-13)
+	}
+	for _, net := range []string{NetMLP, NetLinear} {
+		a := sorting(3, false)
+		a.Net, a.MaxBlocks = net, 3
+		s := newStructured(tensor.Float64)
+		Sinkhorn{Sorting: a}.Mix(s.b, s.stream(s.input("x", 1, 10, 6), 2, nil))
+		require.ErrorContains(t, s.b.Err(), "10 tokens are 4 blocks, the sorting network "+net+" is for 3")
+	}
+	s := newStructured(tensor.Float64)
+	in := s.stream(s.input("x", 1, 10, 6), 2, nil)
+	in.Labels = Clipped{Max: 3}
+	Sinkhorn{Sorting: sorting(3, false)}.Mix(s.b, in)
+	require.ErrorContains(t, s.b.Err(), "sorted keys have no position")
+}
