@@ -61,7 +61,8 @@ type inspection struct {
 	Config     json.RawMessage `json:"config,omitempty"`
 	Tensors    int             `json:"tensors"`
 	Parameters int64           `json:"parameters"`
-	Bytes      int64           `json:"bytes"` // of the weights
+	Bytes      int64           `json:"bytes"`               // of the weights
+	Causality  string          `json:"causality,omitempty"` // of a model that predicts from left to right: C1, or C0 if the choice of keys depends on later tokens
 	OK         *bool           `json:"ok,omitempty"`
 	Problems   []string        `json:"problems,omitempty"`
 }
@@ -127,31 +128,38 @@ func (a *app) opened(ctx context.Context, path string, check bool, done *inspect
 		a.out.note("%s", strings.TrimSpace(m.Report.String()))
 	}
 	a.out.text("%-12s %s\n", "weights", m.Dir)
-	a.describe(m, check, problem)
+	done.Causality = a.describe(m, check, problem)
 	return m.Tensors, nil
 }
 
-// describe prints the configuration of a model and, if asked, whether the weights are its own.
-func (a *app) describe(m *checkpoints.Model, check bool, problem func(error)) {
+// describe prints the configuration of a model and, if asked, whether the weights are its own. It returns the class of its causality.
+func (a *app) describe(m *checkpoints.Model, check bool, problem func(error)) string {
 	network, err := models.New(m.Config)
 	if err != nil {
 		if check {
 			problem(fmt.Errorf("%s: %s", filepath.Join(m.Dir, "config.json"), strings.ReplaceAll(message(err), "\n", " ")))
-			return
+			return ""
 		}
 		a.out.text("model        cannot be built: %s\n", message(err))
-		return
+		return ""
 	}
 	d := network.Dims()
 	a.out.text("model        %s for %s: %d layers, width %d, %d heads, feed-forward %d, vocabulary %d\n", network.Type(), network.Task(), d.Layers, d.Hidden, d.Heads, d.Inner, d.Vocab)
 	for _, w := range network.Warnings() {
 		a.out.text("note         %s\n", w)
 	}
+	class := models.Causality(network)
+	if class == "C0" {
+		a.out.text("causality    C0: which keys are read depends on later tokens, too; eval --prefix tells what that is worth\n")
+	} else if class != "" {
+		a.out.text("causality    %s: nothing depends on later tokens\n", class)
+	}
 	if check {
 		if _, err := models.Weights(network, m.Tensors, tensor.Float32); err != nil {
 			problem(fmt.Errorf("%s: %w", m.Dir, err))
 		}
 	}
+	return class
 }
 
 func (a *app) listCheckpoints(ctx context.Context, run string, list []string, check bool, problem func(error)) error {

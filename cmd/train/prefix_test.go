@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -31,6 +32,26 @@ func TestPrefixEvaluation(t *testing.T) {
 	r = euryale(t, "eval", "b", "--prefix")
 	require.Equal(t, 1, r.code)
 	require.Contains(t, r.stderr, "causal_lm")
+}
+
+// TestCausalityIsTold: inspect says the class, and eval of a model whose choice of keys sees the future that there is something to measure; --prefix measures it.
+func TestCausalityIsTold(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for attention, class := range map[string]string{`{"type":"lsh","chunk":4,"num_hashes":1}`: "C0", `{"type":"lsh","chunk":4,"num_hashes":1,"plan":"bucketRecent"}`: "C1", `{"type":"full"}`: "C1"} {
+		fit(t, "--data", "task:duplicate(length=64,val=7,test=31)", "--set", "train.sequence_length=64", "--set", "model.attention=["+attention+"]", "--set", "train.eval_every=0",
+			"--set", "model.initializer_range=0.3", "--steps", "1", "--run", class+attention).ok(t)
+		r := euryale(t, "inspect", class+attention, "--json").ok(t)
+		require.Equal(t, class, r.last(t)["causality"])
+		require.Contains(t, euryale(t, "inspect", class+attention).ok(t).stdout, "causality    "+class)
+		r = euryale(t, "eval", class+attention, "--json").ok(t)
+		require.Equal(t, class == "C0", strings.Contains(r.stderr, "--prefix"))
+		worst := euryale(t, "eval", class+attention, "--json", "--prefix").ok(t).last(t)["prefix_largest_difference"].(float64)
+		if class == "C0" {
+			require.Greater(t, worst, 1e-3)
+		} else {
+			require.Less(t, worst, 1e-4)
+		}
+	}
 }
 
 // TestEvalSwapsAttention: a trained model can be evaluated with another attention that has the same weights.
