@@ -39,6 +39,8 @@ var entries = map[string][]struct {
 	"routing": {{`{"type":"routing","num_clusters":3,"window":7}`, true, true}, {`{"type":"routing","num_clusters":2,"combine":"union"}`, true, true},
 		{`{"type":"routing","num_clusters":3,"window":5,"membership":"recent"}`, true, true}, {`{"type":"routing","num_clusters":2,"window":4,"membership":"recent","shared_qk":false}`, true, true},
 		{`{"type":"heads","parts":[{"heads":1,"attention":{"type":"routing","num_clusters":3,"window":4,"membership":"recent"}},{"heads":1,"attention":{"type":"band","window_left":3}}]}`, true, true}},
+	"sac": {{`{"type":"sac","predictor_size":5,"alpha":1.5}`, true, true}, {`{"type":"sac","predictor_size":3,"mode":"perNode","alpha":2,"sharing":"head","no_repeat":true}`, true, true},
+		{`{"type":"sac","predictor_size":3,"mode":"perNode","alpha":2,"causal_predictor":true,"sharing":"layer"}`, true, true}},
 	"shifted_block": {{`{"type":"shifted_block","block_size":5}`, true, true}},
 	"sinkhorn": {{`{"type":"sinkhorn","block_size":4}`, true, true}, {`{"type":"sinkhorn","block_size":3,"normalizer":"prefix","combine":"sum_out"}`, true, true},
 		{`{"type":"sinkhorn","block_size":5,"sort_net":"mlp","combine":"sum_score"}`, true, true}, {`{"type":"sinkhorn","block_size":4,"hard":"rows","sort_net":"linear"}`, true, true},
