@@ -37,6 +37,9 @@ func (s *stack) embed(b *layers.Builder, in Inputs) *Node {
 		for axis := range s.shape {
 			x = s.addAxis(b, x, axis, in.First, t)
 		}
+	case "axial":
+		pb := b.Scope(s.names.positions)
+		x = layers.AddPositions(pb, x, layers.AxialPositions(pb, layers.AxialConfig{Shape: s.shape, Widths: s.widths, First: in.First, Count: t, Init: s.ofTables()}), layers.PositionConfig{})
 	case "image":
 		x = s.addPlaces(b, x, in.First, t)
 	case "sinusoidal":

@@ -97,6 +97,20 @@ func (w *reader[F]) all(limit int) weights[F] {
 				}
 			}
 		}
+	case "axial":
+		all.places = make([]F, limit*s.Hidden)
+		at := 0
+		for axis, size := range s.shape {
+			shape := slices.Repeat([]int{1}, len(s.shape)+1)
+			shape[axis], shape[len(s.shape)] = size, s.widths[axis]
+			table := w.get(fmt.Sprint(s.names.positions, ".weights.", axis), shape...)
+			for i := range limit {
+				if w.err == nil {
+					copy(all.places[i*s.Hidden+at:][:s.widths[axis]], table[s.place(axis, i)*s.widths[axis]:])
+				}
+			}
+			at += s.widths[axis]
+		}
 	case "image":
 		all.places = w.imagePlaces()
 		if s.image.classes > 0 {

@@ -19,9 +19,10 @@ type SkeletonConfig struct {
 	NumHiddenLayers       int               `json:"num_hidden_layers"`   // >= 1
 	NumAttentionHeads     int               `json:"num_attention_heads"` // >= 1
 	MaxPositionEmbeddings int               `json:"max_position_embeddings"`
-	PositionEmbeddingType string            `json:"position_embedding_type"`  // rotary, learned, factorized, sinusoidal, none
-	PositionShape         []int             `json:"position_shape,omitempty"` // factorized: axes of a position, such as [height, width, channels] or [blocks, stride]
-	RopeTheta             float64           `json:"rope_theta"`               // base of the rotary angles
+	PositionEmbeddingType string            `json:"position_embedding_type"`       // rotary, learned, factorized, axial, sinusoidal, none
+	PositionShape         []int             `json:"position_shape,omitempty"`      // factorized, axial: axes of a position, such as [height, width, channels] or [blocks, stride]
+	AxialPosEmbdsDim      []int             `json:"axial_pos_embds_dim,omitempty"` // axial: the width of each axis' vector; they stand side by side, those of factorized are added
+	RopeTheta             float64           `json:"rope_theta"`                    // base of the rotary angles
 	HiddenAct             string            `json:"hidden_act"`
 	LayerNormEps          float64           `json:"layer_norm_eps"`
 	HiddenDropoutProb     float64           `json:"hidden_dropout_prob"` // on the embeddings and on what each part adds to the stream
@@ -59,7 +60,7 @@ func (c *SkeletonConfig) stack(p *problems, name string, decoder, reads bool) st
 		p.want(c.PositionEmbeddingType != "rotary" || c.HiddenSize%c.NumAttentionHeads != 0 || c.HiddenSize/c.NumAttentionHeads%2 == 0,
 			"position_embedding_type", c.PositionEmbeddingType, fmt.Sprintf("another one, or an even head size (hidden_size / num_attention_heads is %d)", c.HiddenSize/c.NumAttentionHeads))
 	}
-	p.oneOf("position_embedding_type", c.PositionEmbeddingType, "rotary", "learned", "factorized", "sinusoidal", "none")
+	p.oneOf("position_embedding_type", c.PositionEmbeddingType, "rotary", "learned", "factorized", "axial", "sinusoidal", "none")
 	c.checkShape(p)
 	p.want(c.PositionEmbeddingType != "sinusoidal" || c.HiddenSize%2 == 0, "position_embedding_type", c.PositionEmbeddingType, fmt.Sprintf("another one, or an even hidden_size (it is %d)", c.HiddenSize))
 	p.want(c.RopeTheta > 0, "rope_theta", c.RopeTheta, "more than 0")
@@ -91,7 +92,7 @@ func (c *SkeletonConfig) stack(p *problems, name string, decoder, reads bool) st
 			layer: name + ".h.", norm1: "ln_1", qkv: "attn.qkv", qk: "attn.qk", v: "attn.v", out: "attn.out",
 			normCross: "ln_cross", crossAttn: "cross", crossQ: "cross.q", crossK: "cross.k", crossV: "cross.v", crossOut: "cross.out",
 			norm2: "ln_2", up: "mlp.up", down: "mlp.down", final: name + ".ln_f", head: "lm_head"},
-		act: act, eps: c.LayerNormEps, position: c.PositionEmbeddingType, shape: c.PositionShape, biased: c.LMHeadBias, ropeBase: c.RopeTheta, external: external, tree: tree,
+		act: act, eps: c.LayerNormEps, position: c.PositionEmbeddingType, shape: c.PositionShape, widths: c.AxialPosEmbdsDim, biased: c.LMHeadBias, ropeBase: c.RopeTheta, external: external, tree: tree,
 		untied: !c.TieWordEmbeddings, post: c.Norm == "post", reverse: c.Residual == "reversible", rows: c.ChunkSizeFeedForward,
 		embedDropout: c.HiddenDropoutProb, residDropout: c.HiddenDropoutProb, mixers: mixers, pool: pool,
 	}
@@ -115,11 +116,24 @@ func (c *SkeletonConfig) pool(p *problems) (pool layers.Pool) {
 	return pool
 }
 
-// checkShape checks the axes of factorized positions.
+// checkShape checks the axes of factorized and axial positions.
 func (c *SkeletonConfig) checkShape(p *problems) {
-	if c.PositionEmbeddingType != "factorized" {
-		p.want(len(c.PositionShape) == 0, "position_shape", c.PositionShape, "nothing: it is for position_embedding_type factorized")
+	axial := c.PositionEmbeddingType == "axial"
+	if !axial {
+		p.want(len(c.AxialPosEmbdsDim) == 0, "axial_pos_embds_dim", c.AxialPosEmbdsDim, "nothing: it is for position_embedding_type axial")
+	}
+	if c.PositionEmbeddingType != "factorized" && !axial {
+		p.want(len(c.PositionShape) == 0, "position_shape", c.PositionShape, "nothing: it is for position_embedding_type factorized or axial")
 		return
+	}
+	if axial {
+		width := 0
+		for i, n := range c.AxialPosEmbdsDim {
+			p.size(fmt.Sprintf("axial_pos_embds_dim[%d]", i), n, maxSize)
+			width = min(width+max(n, 0), maxSize)
+		}
+		p.want(len(c.AxialPosEmbdsDim) == len(c.PositionShape) && width == c.HiddenSize, "axial_pos_embds_dim", c.AxialPosEmbdsDim,
+			fmt.Sprintf("a width for each of the %d axes of position_shape, hidden_size (%d) together", len(c.PositionShape), c.HiddenSize))
 	}
 	room := 1
 	for i, n := range c.PositionShape {

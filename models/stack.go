@@ -46,8 +46,9 @@ type stack struct {
 	embedScale float64  // factor of the tokens' vectors; 0: 1
 	types      int      // kinds of tokens; 0: no such table
 	image      *imageOf // what is read are images of one size; nil: ids, or vectors
-	position   string   // learned, factorized, sinusoidal, rotary, relative, none
-	shape      []int    // factorized: sizes of the axes that a position is split into, a table for each
+	position   string   // learned, factorized, axial, sinusoidal, rotary, relative, none
+	shape      []int    // factorized, axial: sizes of the axes that a position is split into, a table for each
+	widths     []int    // axial: of the tables
 	ropeBase   float64  // rotary
 	offset     int      // rows of the learned table before that of the first token
 	padding    int      // 1 + the id of padding, whose row gets no gradient from the embedding; 0: none
