@@ -66,7 +66,9 @@ func (e *sinkhornEntry) check() []error {
 	return faults
 }
 
-func (e *sinkhornEntry) pattern(at Layer) (Pattern, error) { return Full{}, nil }
+func (*sinkhornEntry) beside() {}
+
+func (e *sinkhornEntry) pattern(Layer) (Pattern, error) { return Full{}, nil }
 
 // sorting is how blocks are sorted in a layer. Errors: *config.FieldError.
 func (e *sinkhornEntry) sorting(at Layer) (Sorting, error) {
