@@ -96,7 +96,7 @@ func (e *sacEntry) mixer(at Layer) (Mixer, error) {
 	m := &sacMixer{sacEntry: e, most: p, at: at, size: or(e.PredictorSize, sacSize), entropy: sacEntropy,
 		links: Links{Self: true, Symmetric: !at.Decoder && (e.Symmetric == nil || *e.Symmetric), Causal: at.Decoder}}
 	m.rules = SACRules{PerNode: e.Mode == "perNode", Alpha: e.alpha(), NoRepeat: e.NoRepeat, Causal: e.Causal, Local: e.LocalPointer,
-		Graph: e.Distance == "graph", Distances: or(e.MaxDistance, sacMaxDistance)}
+		Graph: e.Distance == "graph", Blind: e.Distance == "none", Distances: or(e.MaxDistance, sacMaxDistance)}
 	m.graphs = 1
 	if e.Sharing == "head" {
 		m.graphs = at.Heads

@@ -239,13 +239,7 @@ func runSACPointer[F kernels.Float](o sacPointer, out engine.Value, in []engine.
 				r.scores[worker] = u
 				k := n*steps + w.t
 				net.scores(w, b, eta[k*p:][:p], u)
-				norm := logNorm(u)
-				entropy := 0.0
-				for _, v := range u {
-					if q := math.Exp(v - norm); q > 0 {
-						entropy -= q * (v - norm)
-					}
-				}
+				norm, entropy := logNorm(u)
 				x[k], x[size+k], x[2*size+k] = F(u[at]-norm), F(entropy), F(norm)
 			})
 			if err != nil && r.errs[b] == nil {

@@ -341,22 +341,31 @@ func likeliest(u []float64) int {
 	return best
 }
 
-// logNorm is log Σ exp(u).
-func logNorm(u []float64) float64 {
-	most, sum := u[likeliest(u)], 0.0
+// logNorm is log Σ exp(u), and the entropy of softmax(u).
+func logNorm(u []float64) (norm, entropy float64) {
+	most, sum, mean := u[likeliest(u)], 0.0, 0.0
 	for _, v := range u {
-		sum += math.Exp(v - most)
+		e := math.Exp(v - most)
+		sum += e
+		mean += e * (v - most)
 	}
-	return most + math.Log(sum)
+	norm = math.Log(sum)
+	return most + norm, max(norm-mean/sum, 0)
 }
 
-// sampled inverts the distribution function of softmax(u) at x in [0, 1).
+// sampled inverts the distribution function of softmax(u) at x in [0, 1). u is used up.
 func sampled(u []float64, x float64) int {
-	norm, sum := logNorm(u), 0.0
+	top := likeliest(u)
+	most, total := u[top], 0.0
 	for k, v := range u {
-		if sum += math.Exp(v - norm); x < sum {
+		u[k] = math.Exp(v - most)
+		total += u[k]
+	}
+	x *= total
+	for k, v := range u {
+		if x -= v; x < 0 {
 			return k
 		}
 	}
-	return likeliest(u) // what rounding has left over
+	return top // what rounding has left over
 }

@@ -99,6 +99,7 @@ func sacScenes() map[string]sacScene {
 		"per node":     {SACRules: SACRules{PerNode: true, Alpha: 2, Distances: 3, NoRepeat: true}, lens: []int32{7, 3}, t: 7},
 		"causal":       {SACRules: SACRules{PerNode: true, Alpha: 2, Distances: 3, Causal: true}, lens: []int32{7, 3}, t: 7},
 		"graph":        {SACRules: SACRules{Alpha: 1.2, Distances: 2, Graph: true}, lens: []int32{7, 5}, t: 7, edges: ring},
+		"blind":        {SACRules: SACRules{Alpha: 1.2, Distances: 2, Blind: true}, lens: []int32{7, 5}, t: 7},
 		"local":        {SACRules: SACRules{Alpha: 1.2, Distances: 3, Local: 4}, lens: []int32{9, 7}, t: 9},
 		"local node":   {SACRules: SACRules{PerNode: true, Alpha: 1, Distances: 3, Local: 3, NoRepeat: true}, lens: []int32{9, 7}, t: 9},
 		"local causal": {SACRules: SACRules{PerNode: true, Alpha: 1, Distances: 3, Local: 4, Causal: true}, lens: []int32{9, 7}, t: 9},

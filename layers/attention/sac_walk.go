@@ -22,9 +22,9 @@ type SACRules struct {
 	// Local, if not 0, is how many nodes are looked at in a step: half of them around the reference, the others drawn, the same in every
 	// step with that reference. It makes the predictor linear in n.
 	Local int
-	// Graph measures distances in hops on the graph of the example, Distances at most; else in positions.
-	Graph     bool
-	Distances int // D, the largest bin but the one of what cannot be reached
+	// Graph measures distances in hops on the graph of the example, Distances at most; else in positions. Blind: they have no say.
+	Graph, Blind bool
+	Distances    int // D, the largest bin but the one of what cannot be reached
 }
 
 // Steps is the most steps that n nodes take.
@@ -153,6 +153,9 @@ func (w *sacWalk) step() bool {
 		w.ref = w.source
 	case w.t%2 == 1:
 		w.source = w.prev
+	}
+	if w.Blind {
+		w.ref = -1
 	}
 	w.list()
 	if len(w.allowed) == 0 && w.source < 0 {
