@@ -3,6 +3,7 @@ package models
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -114,4 +115,33 @@ func TestRoutingMemoryWithDepth(t *testing.T) {
 	_, _, stored := routedGradients(t, 16, "stored", routedHeads)
 	require.Less(t, float64(deep), 1.5*float64(shallow), "whole numbers alone are kept")
 	require.Greater(t, stored, 3*deep)
+}
+
+// A target reads the clusters of a source that its queries are in: padding changes nothing. With recent nothing depends on later queries, so it is
+// written as it was trained.
+func TestRoutingOfASource(t *testing.T) {
+	for _, membership := range []string{"topw", "recent"} {
+		m, err := New([]byte(pairText("", `,"position_embedding_type":"learned","attention":[{"type":"routing","num_clusters":3,"window":5},{"type":"full"}]`,
+			fmt.Sprintf(`,"cross_attention":[{"type":"routing","num_clusters":2,"window":6,"membership":%q},{"type":"full"}]`, membership))))
+		require.NoError(t, err)
+		params := scrambled(t, m)
+		v := m.Dims().Vocab
+		source, target := tokens(13, v), tokens(11, v)
+		want := forwardPair(t, m, params, source, target)
+		longer, more := append(slices.Clone(source), tokens(9, v)...), append(slices.Clone(target), tokens(5, v)...)
+		g := newPairGraph(t, m, params, slices.Concat(longer, longer), slices.Concat(more, more), 2, []int32{13, 22}, []int32{11, 16})
+		require.InDeltaSlice(t, want, g.values(t, g.out.Logits)[0][:11*v], 1e-11)
+		if membership == "topw" {
+			continue
+		}
+		d, r, why, err := newSeq2SeqDecoding[float64](m.(Seq2Seq).halves(), params, 31)
+		require.NoError(t, err)
+		require.Contains(t, why, "more than a pattern")
+		require.NoError(t, r.read(source))
+		for i, id := range target {
+			got, err := d.step([]int32{id})
+			require.NoError(t, err)
+			require.InDeltaSlice(t, want[i*v:][:v], got, 1e-10, "token %d", i)
+		}
+	}
 }

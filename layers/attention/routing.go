@@ -211,7 +211,11 @@ func (r *routed) mean() *Node {
 	if r.Self == SelfLast {
 		resort = RowResort
 	}
-	return MeanOfSlots(r.b, SlotMean{Clusters: r.Clusters, Resort: resort}, q.members, o, lse, r.v)
+	mean := SlotMean{Clusters: r.Clusters, Resort: resort}
+	if r.Chosen.Cross {
+		mean.Tokens = q.x.Shape()[1]
+	}
+	return MeanOfSlots(r.b, mean, q.members, o, lse, r.v)
 }
 
 // union is attention on what all clusters of a token have.

@@ -32,6 +32,7 @@ const (
 type SlotMean struct {
 	Clusters int
 	Resort   Resort
+	Tokens   int     // of the queries, where they are not those of the values, and there is no Resort; 0: they are
 	Eps      float64 // 0 but for the published codes, which keep the sum of no slots finite in this way
 }
 
@@ -55,7 +56,13 @@ func (o slotMean) Infer(in []engine.Type) (engine.Type, error) {
 		lse[1] < 1 || x[2]%lse[1] != 0 || o.Clusters < 1 || lse[2]%o.Clusters != 0 {
 		return engine.Type{}, fmt.Errorf("results %v, values %v, lse %v, order %v of %d clusters, want [B,S,H·D], [B,T,H·D], [B,H,S] and int32 [B,H,S]", in[0], in[1], in[2], in[3], o.Clusters)
 	}
-	return in[1], nil
+	out := engine.Type{Dtype: in[1].Dtype, Shape: in[1].Shape.Clone()}
+	if o.Tokens > 0 {
+		if out.Shape[1] = o.Tokens; o.Resort != NoResort {
+			return engine.Type{}, fmt.Errorf("a resort to values of other tokens than the queries")
+		}
+	}
+	return out, nil
 }
 
 func (o slotMean) Run(out engine.Value, in []engine.Value) error {
