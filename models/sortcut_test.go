@@ -9,6 +9,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+func init() { // with noise, which is drawn again where a layer is computed back
+	reversibles["sinkhorn"] = `{"model_type":"decoder","vocab_size":19,"hidden_size":12,"intermediate_size":14,"num_hidden_layers":4,"num_attention_heads":3,
+		"max_position_embeddings":29,"residual":"reversible","hidden_dropout_prob":0.2,"position_embedding_type":"learned","attention":[{"type":"sinkhorn","block_size":4,
+		"normalizer":"prefix"},{"type":"sinkhorn","block_size":5,"sort_net":"mlp","combine":"sum_out"}]}`
+}
+
 // A target reads sorted blocks of a source, the last of which is short: padding changes nothing, it is written as it was trained, and says that
 // it reads all anew.
 func TestSortCutOfASource(t *testing.T) {
