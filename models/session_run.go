@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 
+	"gorgonia.org/gorgonia"
+
 	"github.com/euryale-ml/euryale/internal/kernels"
 	"github.com/euryale-ml/euryale/layers"
 	"github.com/euryale-ml/euryale/layers/attention"
@@ -45,6 +47,9 @@ func (s *stack) uncached() string {
 			}
 			continue
 		}
+		if h, ok := m.(attention.LSH); ok && h.Plan == attention.BucketRecent {
+			continue
+		}
 		if c, ok := m.(attention.Cached); !ok || !c.Cached() {
 			return fmt.Sprintf("the attention of layer %d is more than a pattern", l)
 		}
@@ -76,6 +81,15 @@ func newRun[F kernels.Float](s *stack, params *layers.Params, limit int) (*run[F
 		}
 		if sorted, ok := s.mixers[l].(attention.Sinkhorn); ok {
 			c, err := attention.NewSinkhornCache(sorted, s.Heads, s.headSize(), limit, s.scale(l), r.turnBack())
+			if err != nil {
+				return nil, err
+			}
+			r.layers[l].cache = c
+			continue
+		}
+		if hashed, ok := s.mixers[l].(attention.LSH); ok {
+			at := layers.New(gorgonia.NewGraph(), params, layers.Options{}).Scope(fmt.Sprint(s.names.layer, l)).Scope(s.attn())
+			c, err := attention.NewLSHCache[F](at, hashed, s.Heads, s.headSize(), limit)
 			if err != nil {
 				return nil, err
 			}

@@ -7,6 +7,7 @@ import (
 	"github.com/euryale-ml/euryale/internal/engine"
 	"github.com/euryale-ml/euryale/internal/kernels"
 	"github.com/euryale-ml/euryale/layers"
+	"github.com/euryale-ml/euryale/layers/attention"
 )
 
 // weights are those of a stack, as they lie in memory.
@@ -140,7 +141,7 @@ func (w *reader[F]) all(limit int) weights[F] {
 		all.head.bias = w.get(s.names.head+".bias", s.predicted())
 	}
 	for l := range s.Layers {
-		all.layers = append(all.layers, w.layer(fmt.Sprint(s.names.layer, l, ".")))
+		all.layers = append(all.layers, w.layer(fmt.Sprint(s.names.layer, l, "."), attention.SharesQK(s.mixers[l])))
 	}
 	return all
 }
@@ -161,12 +162,15 @@ func (w *reader[F]) imagePlaces() []F {
 	return all
 }
 
-// layer reads the weights of the layer under a prefix.
-func (w *reader[F]) layer(at string) (l layerWeights[F]) {
+// layer reads the weights of the layer under a prefix, whose keys may be its queries.
+func (w *reader[F]) layer(at string, shared bool) (l layerWeights[F]) {
 	s := w.stack
 	c, i := s.Hidden, s.inner()
 	l.norm1, l.norm2 = w.norm(at+s.names.norm1), w.norm(at+s.names.norm2)
-	if s.names.qkv != "" {
+	if shared {
+		l.q, l.v = w.matrix(at+s.names.qk, c, i, s.noQKV), w.matrix(at+s.names.v, c, i, s.noQKV)
+		l.k = l.q
+	} else if s.names.qkv != "" {
 		qkv := w.matrix(at+s.names.qkv, c, 3*i, s.noQKV)
 		l.q, l.k, l.v = qkv.part(0, i), qkv.part(i, i), qkv.part(2*i, i)
 	} else {

@@ -154,12 +154,15 @@ func (a LSH) keys(b *layers.Builder, qk *Node, heads int) *Node {
 		return nil
 	}
 	s := qk.Shape()
-	eps := a.Eps
-	if eps == 0 {
-		eps = 1e-6
-	}
-	k := layers.RMSNorm(b, layers.Reshape(b, qk, s[0], s[1], heads, s[2]/heads), layers.NormConfig{Eps: eps, NoWeight: true})
+	k := layers.RMSNorm(b, layers.Reshape(b, qk, s[0], s[1], heads, s[2]/heads), layers.NormConfig{Eps: a.eps(), NoWeight: true})
 	return layers.Reshape(b, k, s[0], s[1], s[2])
+}
+
+func (a LSH) eps() float64 {
+	if a.Eps == 0 {
+		return 1e-6
+	}
+	return a.Eps
 }
 
 // scale of the scores of a head of size d.
