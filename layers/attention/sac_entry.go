@@ -149,11 +149,11 @@ func (m *sacMixer) Mix(b *layers.Builder, in Stream) *Node {
 	switch {
 	case m.Plan == "full":
 		return Plain{m.most}.Mix(b, in)
-	case m.Plan == "graph":
-		edges = m.given(b, in)
 	case m.rules.Steps(t) == 0: // a node reads itself
 		o, _ := Attend(b, in.Config(Band{}), q, k, v)
 		return o
+	case m.Plan == "graph":
+		edges = m.given(b, in)
 	case m.Sharing == "" || m.Sharing == "shared":
 		edges = first.Once(fmt.Sprintf("sac %s %s %+v", first.Path(), m.Plan, m.rules), func() *Node { return m.edges(b, first, in, net) })
 	default:
