@@ -197,7 +197,7 @@ func (c *SinkhornCache[F]) weigh(b *sinkhornBranch[F], h int, r []F) {
 		kernels.LogSoftmax(1, len(r), r, r)
 		b.columns[h][k] = append(b.columns[h][k], F(math.Inf(-1)))
 		for v, x := range r {
-			sum := logAdd(b.columns[h][k][v], x)
+			sum := layers.LogAdd(b.columns[h][k][v], x)
 			b.columns[h][k][v], r[v] = sum, x-sum
 		}
 	}
@@ -206,11 +206,6 @@ func (c *SinkhornCache[F]) weigh(b *sinkhornBranch[F], h int, r []F) {
 	} else {
 		kernels.Exp(r, r)
 	}
-}
-
-// logAdd is log(exp a + exp b), b finite.
-func logAdd[F kernels.Float](a, b F) F {
-	return max(a, b) + F(math.Log1p(math.Exp(-math.Abs(float64(a-b)))))
 }
 
 // read writes what the query of the newest token reads in a head.
