@@ -3,6 +3,7 @@ package attention
 import (
 	"fmt"
 	"slices"
+	"sync"
 
 	"gorgonia.org/tensor"
 
@@ -66,32 +67,40 @@ func runDeviations[F kernels.Float](out engine.Value, in []engine.Value, dx engi
 	kernels.Par(in[0].Shape()[0]*heads*blocks, func(_, task int) {
 		bh, from := task/blocks, task%blocks*slotTokens
 		b, h := bh/heads, bh%heads
+		diff, _ := deviationRows.Get().(*[deviationColumns]F)
+		if diff == nil {
+			diff = new([deviationColumns]F)
+		}
+		defer deviationRows.Put(diff)
 		for i := from; i < min(from+slotTokens, t); i++ {
 			c, at := int(a[bh*t+i]), (b*t+i)*width+h*d
-			if c < 0 {
-				if dx == nil {
-					engine.Floats[F](out)[bh*t+i] = 0
-				} else {
-					clear(engine.Floats[F](dx)[at:][:d])
+			switch {
+			case c < 0 && dx == nil:
+				engine.Floats[F](out)[bh*t+i] = 0
+			case c < 0:
+				clear(engine.Floats[F](dx)[at:][:d])
+			case dx == nil:
+				sum, m := 0.0, mu[(h*clusters+c)*d:][:d]
+				for k := 0; k < d; k += deviationColumns {
+					part := diff[:min(deviationColumns, d-k)]
+					copy(part, x[at+k:])
+					kernels.Axpy(-1, m[k:][:len(part)], part)
+					sum += kernels.SumSq(part)
 				}
-				continue
-			}
-			row, m := x[at:][:d], mu[(h*clusters+c)*d:][:d]
-			if dx == nil {
-				var sum F
-				for k, v := range row {
-					sum += (v - m[k]) * (v - m[k])
-				}
-				engine.Floats[F](out)[bh*t+i] = sum
-				continue
-			}
-			g, f := engine.Floats[F](dx)[at:][:d], 2*engine.Floats[F](in[3])[bh*t+i]
-			for k, v := range row {
-				g[k] = f * (v - m[k])
+				engine.Floats[F](out)[bh*t+i] = F(sum)
+			default:
+				f, g := 2*engine.Floats[F](in[3])[bh*t+i], engine.Floats[F](dx)[at:][:d]
+				kernels.Scale(f, x[at:][:d], g)
+				kernels.Axpy(-f, mu[(h*clusters+c)*d:][:d], g)
 			}
 		}
 	})
 }
+
+// deviationColumns are so many that are taken at once, in deviationRows.
+const deviationColumns = 128
+
+var deviationRows sync.Pool
 
 // commitment is weight · mean over the tokens and dimensions · of squared deviations [B,H,T], summed over heads, [1]. Inputs: deviations, perhaps lens.
 type commitment struct {
