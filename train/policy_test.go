@@ -136,9 +136,13 @@ func TestPolicyHasItsTurns(t *testing.T) {
 }
 
 // choosingGraph is the graph of a training step of a model, loaded with a batch.
-func choosingGraph(t *testing.T, entry, recompute string) *Graph {
+func choosingGraph(t *testing.T, entry, recompute string, residual ...string) *Graph {
 	t.Helper()
-	m, err := models.New([]byte(choosingModel(entry)))
+	text := choosingModel(entry)
+	if len(residual) > 0 {
+		text = fmt.Sprintf(`{"residual":%q,`, residual[0]) + text[1:]
+	}
+	m, err := models.New([]byte(text))
 	require.NoError(t, err)
 	params, err := models.NewParams(m, tensor.Float64, 5)
 	require.NoError(t, err)
