@@ -16,9 +16,10 @@ import (
 
 func patternCommand(a *app) *cobra.Command {
 	var (
-		length int
-		out    string
-		table  bool
+		length            int
+		out, model, input string
+		table             bool
+		sets              []string
 	)
 	c := &cobra.Command{
 		Use:   "pattern [SPEC]",
@@ -37,25 +38,37 @@ SPEC is an expression of these (docs/patterns.md has a picture of each):
   a + b is the union, a & b the intersection, causal(a) drops later keys, heads(a; b; ...) gives one pattern for each head,
   beyond(a; random(r,seed)) is the union where the draw takes none of the keys of a.
 
+With --model it runs a model on the first sequence of --input and says the same of the pairs that every layer really read: of what layers chose by
+content, too (routing, lsh, sac, topk, mips; where heads attend in several ways, a line for each).
+
 With --table it counts instead how attention compares with other kinds of layers: work, sequential steps, longest path.`,
 		Example: examples(
 			"pattern 'causal(band(255,0))' --length 4096", "the default model's layer",
 			"pattern 'band(4,4) + global(0)' --length 64 --out p.png", "a picture",
 			"pattern 'causal(dilated(8,0,4))' --length 1024 --out m.safetensors", "the mask, uint8 [heads, nodes, nodes]",
+			"pattern --model runs/default --input a.txt --out p.png", "what a model chose, head by head",
 			"pattern --table", "self-attention beside recurrent, convolutional and fully connected layers"),
 		Args: func(c *cobra.Command, args []string) error {
-			if table {
-				return exactly(0, "no pattern with --table")(c, args)
+			if table || model != "" {
+				return exactly(0, "no pattern with --table or --model")(c, args)
 			}
 			return exactly(1, "the pattern, such as 'causal(band(255,0))'")(c, args)
 		},
 	}
 	c.Flags().IntVar(&length, "length", 1024, "tokens of the sequence; for an image, its positions unless given")
 	c.Flags().StringVar(&out, "out", "", "draw it (.png, .svg) or write its mask (.safetensors)")
+	c.Flags().StringVar(&model, "model", "", "count what this model reads: a model folder, a run or a checkpoint")
+	c.Flags().StringVar(&input, "input", "", "what it reads: text, .jsonl or .safetensors")
+	addSet(c, &sets)
 	c.Flags().BoolVar(&table, "table", false, "compare self-attention with other kinds of layers, counted on their graphs")
 	return command(c, func(_ context.Context, args []string) error {
-		if table {
+		switch {
+		case table:
 			return a.table()
+		case model != "":
+			return a.readings(model, input, out, sets)
+		case input != "" || len(sets) > 0:
+			return usagef("--input and --set go with --model")
 		}
 		return a.pattern(args[0], length, c.Flags().Changed("length"), out)
 	})
@@ -78,19 +91,49 @@ func (a *app) pattern(spec string, length int, given bool, out string) error {
 	if err := attention.CheckLength(p, length); err != nil {
 		return usagef("--length %d: %v", length, err)
 	}
-	if ext := strings.ToLower(filepath.Ext(out)); out != "" && ext != ".png" && ext != ".svg" && ext != ".safetensors" {
-		return usagef("--out %s: end it with .png, .svg or .safetensors", out)
+	if err := drawable(out); err != nil {
+		return err
 	}
 	if fewer := attention.Exhausted(p, length); fewer != "" {
 		a.out.note("note: %s", fewer)
 	}
 	s := attention.Measure(p, length)
 	a.out.event(s)
+	a.out.text("pattern       %s\n", p)
+	a.measured(s)
+	if out == "" {
+		return nil
+	}
+	file, err := drawn(p, s.Nodes, strings.ToLower(filepath.Ext(out)))
+	if err != nil {
+		return fmt.Errorf("%s: %w", out, err)
+	}
+	return a.written(out, file)
+}
+
+// drawable says why a file cannot be written.
+func drawable(out string) error {
+	if ext := strings.ToLower(filepath.Ext(out)); out != "" && ext != ".png" && ext != ".svg" && ext != ".safetensors" {
+		return usagef("--out %s: end it with .png, .svg or .safetensors", out)
+	}
+	return nil
+}
+
+// written writes the file.
+func (a *app) written(out string, file []byte) error {
+	if err := checkpoints.WriteFile(out, file); err != nil {
+		return err
+	}
+	a.out.text("written to    %s\n", out)
+	return nil
+}
+
+// measured prints statistics for people.
+func (a *app) measured(s attention.Stats) {
 	path := "never (some pair is never reached)"
 	if s.MaxPath != nil {
 		path = plural(*s.MaxPath, "layer")
 	}
-	a.out.text("pattern       %s\n", p)
 	a.out.text("length        %d (%d nodes)\n", s.Length, s.Nodes)
 	a.out.text("pairs         %d, density %s\n", s.NNZ, percent(s.Density))
 	a.out.text("keys a query  %d to %d\n", s.MinRow, s.MaxRow)
@@ -101,18 +144,6 @@ func (a *app) pattern(spec string, length int, given bool, out string) error {
 	}
 	a.out.text("connected     %s\n", connected)
 	a.out.text("spectral gap  %.4f\n", s.SpectralGap)
-	if out == "" {
-		return nil
-	}
-	file, err := drawn(p, s.Nodes, strings.ToLower(filepath.Ext(out)))
-	if err != nil {
-		return fmt.Errorf("%s: %w", out, err)
-	}
-	if err := checkpoints.WriteFile(out, file); err != nil {
-		return err
-	}
-	a.out.text("written to    %s\n", out)
-	return nil
 }
 
 // plural writes so many of something.

@@ -212,3 +212,11 @@ func (w *edgeWork) share(c, parts int) []edgeItem {
 	}
 	return w.items[at(c):at(c+1)]
 }
+
+// Keys appends the keys of query i.
+func (e *Edges) Keys(i int, dst []int32) []int32 {
+	for x := e.ptr[i]; x < e.ptr[i+1]; x++ {
+		dst = append(dst, e.key(i, x))
+	}
+	return dst
+}

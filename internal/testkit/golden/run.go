@@ -34,6 +34,22 @@ type Outcome struct {
 //
 // Errors: *InputError; what building and running report.
 func Run(m models.Model, params *layers.Params, in Batch, gradients bool) (*Outcome, error) {
+	return run(m, params, in, gradients, nil)
+}
+
+// Watch runs a model without gradients and shows what stands inside: want chooses nodes of its graph, and sees their values when it has run.
+func Watch(m models.Model, params *layers.Params, in Batch, want func(b *layers.Builder) layers.Nodes, sees func(value func(n *layers.Node) engine.Value) error) error {
+	_, err := run(m, params, in, false, &watcher{want, sees})
+	return err
+}
+
+// watcher is what Watch is given.
+type watcher struct {
+	want func(b *layers.Builder) layers.Nodes
+	sees func(value func(n *layers.Node) engine.Value) error
+}
+
+func run(m models.Model, params *layers.Params, in Batch, gradients bool, watch *watcher) (*Outcome, error) {
 	m, err := withoutDropout(m)
 	if err != nil {
 		return nil, err
@@ -104,12 +120,21 @@ func Run(m models.Model, params *layers.Params, in Batch, gradients bool) (*Outc
 			return nil, err
 		}
 	}
-	program, err := engine.Compile(eg, append(outputs, grads...), engine.Options{Scope: b.ScopeOf})
+	outputs = append(outputs, grads...)
+	if watch != nil {
+		outputs = append(outputs, watch.want(b)...)
+	}
+	program, err := engine.Compile(eg, outputs, engine.Options{Scope: b.ScopeOf})
 	if err != nil {
 		return nil, err
 	}
 	if err := program.Run(); err != nil {
 		return nil, err
+	}
+	if watch != nil {
+		if err := watch.sees(func(n *layers.Node) engine.Value { return program.Value(n) }); err != nil {
+			return nil, err
+		}
 	}
 	r := &Outcome{map[string]any{}, map[string][]int{}, map[string]any{}}
 	for name, n := range named {
