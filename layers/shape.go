@@ -23,6 +23,12 @@ type part struct {
 	shape  tensor.Shape
 }
 
+// Part copies elements of a packed value from an offset on. The gradient of a weight that is packed with those of activations is to be such a copy: a view
+// would keep all of them until the weight is updated.
+func Part(packed *Node, offset int, shape ...int) (*Node, error) {
+	return engine.Apply(part{offset: offset, shape: shape}, packed)
+}
+
 func (o part) Name() string { return "part" }
 
 func (o part) Infer(in []engine.Type) (engine.Type, error) {

@@ -238,3 +238,40 @@ func TestReversibleHandsOut(t *testing.T) {
 	_, stored := run(32, true)
 	require.Greater(t, stored, 4*many)
 }
+
+// TestReversibleFamiliesMemory: in every one of them what a training step holds besides the gradients of weights does not grow with depth, but for what is
+// computed of weights alone (tables of labels) and the rounding of sizes.
+func TestReversibleFamiliesMemory(t *testing.T) {
+	for name, text := range reversibles {
+		held := map[string]float64{}
+		for _, depth := range []string{"4", "16"} {
+			text := text
+			for _, key := range []string{"num_hidden_layers", "encoder_layers", "outer_layers", "inner_layers"} {
+				for _, n := range []string{"2", "3", "4"} {
+					text = strings.ReplaceAll(text, fmt.Sprintf(`"%s":%s,`, key, n), fmt.Sprintf(`"%s":%s,`, key, depth))
+				}
+			}
+			m, err := New([]byte(text))
+			require.NoError(t, err)
+			length := 23
+			if of, ok := m.(interface{ levels() int }); ok {
+				length = of.levels()
+			}
+			b := layers.New(gorgonia.NewGraph(), layers.NewParams(tensor.Float32), layers.Options{Seed: 3, Training: true})
+			in := Inputs{IDs: intsOf(b, "ids", tokens(9*length, m.Dims().Vocab), 9, length), TargetIDs: intsOf(b, "target", tokens(9*length, m.Dims().Vocab), 9, length)}
+			out := m.Forward(b, in, 0)
+			require.NoError(t, b.Err())
+			d := b.Input("weights", tensor.Float32, out.Logits.Shape()...)
+			_, wrt := b.Weights()
+			gs, err := engine.VJP(layers.Nodes{out.Logits}, layers.Nodes{d}, wrt, &engine.Recompute{Cheap: true})
+			require.NoError(t, err)
+			p, err := engine.Compile(b.Graph(), gs, engine.Options{})
+			require.NoError(t, err)
+			held[depth] = float64(p.Plan().Arena)
+			for _, g := range gs {
+				held[depth] -= float64(4 * g.Shape().TotalSize())
+			}
+		}
+		require.LessOrEqual(t, held["16"], 1.25*held["4"], name)
+	}
+}

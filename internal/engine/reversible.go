@@ -89,12 +89,14 @@ func Inverse(y1 *Node) (x1, x2 *Node, err error) {
 // recording is what a branch built.
 type recording struct {
 	x, out *Node
-	inner  Nodes           // nodes that depend on x, by rising id, without x
+	inner  Nodes           // nodes that the branch made, by rising id
 	kids   map[*Node]Nodes // their inputs
-	params Nodes           // float nodes that they read and that do not depend on x
+	params Nodes           // float nodes that they read besides x, which were there before or are inputs of the graph
 }
 
 func record(b Branch, x *Node, t Type) (recording, error) {
+	all := x.Graph().AllNodes()
+	last := all[len(all)-1].ID() // before the branch
 	out := b(x)
 	if out == nil {
 		return recording{}, fmt.Errorf("a branch returned no node")
@@ -103,10 +105,11 @@ func record(b Branch, x *Node, t Type) (recording, error) {
 		return recording{}, fmt.Errorf("a branch of %v returned %v", t, u)
 	}
 	r := recording{x: x, out: out, kids: map[*Node]Nodes{}}
-	order, kids := below(Nodes{out}, func(n *Node) bool { return n.ID() <= x.ID() })
+	order, kids := below(Nodes{out}, func(n *Node) bool { return n.ID() <= last })
 	inner := map[*Node]bool{x: true}
 	for _, n := range order {
-		if slices.ContainsFunc(kids[n], func(c *Node) bool { return inner[c] }) {
+		// What does not depend on x is computed again, too: keys and values of a memory, say, would else be kept for every layer.
+		if n.ID() > last && len(kids[n]) > 0 {
 			inner[n] = true
 			r.inner = append(r.inner, n)
 			r.kids[n] = kids[n]

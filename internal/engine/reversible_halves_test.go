@@ -203,3 +203,53 @@ func TestReversibleMemoryOfChoices(t *testing.T) {
 	require.Equal(t, few.Passing, many.Passing)
 	require.Equal(t, (32*width*width+2*rows*width)*4, many.Outputs)
 }
+
+// TestReversibleMemoryOfAMemory: what a branch makes of something else than its stream, keys of an encoder's output, say, is computed again as well, and
+// the gradients of that something are added up layer by layer.
+func TestReversibleMemoryOfAMemory(t *testing.T) {
+	const rows, width = 64, 16
+	run := func(depth int, dtype tensor.Dtype, stored bool) (values [][]float64, passing int) {
+		b := newBuild(t, dtype)
+		x1, x2, memory := b.input(rows, width), b.input(rows, width), b.op(tanh, b.input(rows, width))
+		wrt := Nodes{x1, x2, memory}
+		var all []Branch
+		for range depth {
+			w, u := b.input(width, width), b.input(width, width)
+			for _, n := range []*Node{w, u} {
+				for i := range width * width {
+					put(n.Value(), i, at(n.Value(), i)/width)
+				}
+			}
+			wrt = append(wrt, w, u)
+			all = append(all, func(x *Node) *Node {
+				keys := b.op(tanh, b.op(mat{}, memory, u))
+				return b.op(times{}, b.op(mat{}, x, w), b.op(sine, keys))
+			})
+		}
+		y := [2]*Node{x1, x2}
+		if stored {
+			for i, h := range all {
+				y[i%2] = b.add(y[i%2], h(y[1-i%2]))
+			}
+		} else {
+			var err error
+			y[0], y[1], err = ReversibleHalves(x1, x2, 0, all...)
+			require.NoError(t, err)
+		}
+		gs := b.grad(nil, b.op(total{1}, b.op(times{}, y[0], y[1])), wrt...)
+		p := b.compile(Options{Poison: true}, gs...)
+		b.run(p)
+		for _, g := range gs {
+			values = append(values, elements(p.Value(g)))
+		}
+		return values, p.Plan().Passing
+	}
+	want, _ := run(6, tensor.Float64, true)
+	got, _ := run(6, tensor.Float64, false)
+	for i := range want {
+		require.InDeltaSlice(t, want[i], got[i], 1e-11)
+	}
+	_, few := run(4, tensor.Float32, false)
+	_, many := run(32, tensor.Float32, false)
+	require.Equal(t, few, many)
+}

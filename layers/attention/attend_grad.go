@@ -8,6 +8,7 @@ import (
 
 	"github.com/euryale-ml/euryale/internal/engine"
 	"github.com/euryale-ml/euryale/internal/kernels"
+	"github.com/euryale-ml/euryale/layers"
 )
 
 func (o *attend) Diff(in Nodes, out, dout *Node) (Nodes, error) {
@@ -33,7 +34,11 @@ func (o *attend) Diff(in Nodes, out, dout *Node) (Nodes, error) {
 	}
 	at := 0
 	for _, i := range o.differentiated() {
-		if ds[i], err = engine.View(g, at, in[i].Shape()...); err != nil {
+		of := engine.View
+		if i > 2 || o.fused && i > 0 {
+			of = layers.Part // tables of labels are weights
+		}
+		if ds[i], err = of(g, at, in[i].Shape()...); err != nil {
 			return nil, err
 		}
 		at += in[i].Shape().TotalSize()
