@@ -47,11 +47,11 @@ type SACExamples struct{ X, Lens, Graph *Node }
 // sacNodes is a predictor with what it knows of the nodes before the first step.
 type sacNodes struct {
 	sacStage
-	net             SACNet
-	ez, keys        *Node // [B,T,4P], [B,T,P]
-	first, slots    *Node // [G,4P], [2,4P]
-	more            Nodes // lengths, graph
-	batch, t, width int
+	net          SACNet
+	ez, keys     *Node // [B,T,4P], [B,T,P]
+	first, slots *Node // [G,4P], [2,4P]
+	more         Nodes // lengths, graph
+	batch, t     int
 }
 
 // read adds what is computed once for all steps.

@@ -78,7 +78,7 @@ func runSACInputs[F kernels.Float](o sacInputs, out engine.Value, in []engine.Va
 }
 
 func (o sacInputs) Diff(in Nodes, _, dout *Node) (Nodes, error) {
-	packed, err := engine.Apply(sacInputsGrad{o.sacStage}, append(Nodes{dout}, in...)...)
+	packed, err := engine.Apply(sacInputsGrad(o), append(Nodes{dout}, in...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -251,7 +251,7 @@ func runSACPointer[F kernels.Float](o sacPointer, out engine.Value, in []engine.
 }
 
 func (o sacPointer) Diff(in Nodes, out, dout *Node) (Nodes, error) {
-	packed, err := engine.Apply(sacPointerGrad{o.sacStage}, append(Nodes{out, dout}, in...)...)
+	packed, err := engine.Apply(sacPointerGrad(o), append(Nodes{out, dout}, in...)...)
 	if err != nil {
 		return nil, err
 	}

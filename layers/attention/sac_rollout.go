@@ -145,12 +145,12 @@ func (o sacRollout) Run(out engine.Value, in []engine.Value) error {
 // sacRun is the memory of a run of any of the operations, kept between runs.
 type sacRun[F kernels.Float] struct {
 	sacExamples
-	walks      []sacWalk
-	scores     [][]float64 // by walk
-	z, h, c    []F
-	eta, sums  []F
-	prev, live []int32
-	errs       []error
+	walks     []sacWalk
+	scores    [][]float64 // by walk
+	z, h, c   []F
+	eta, sums []F
+	live      []int32
+	errs      []error
 }
 
 var sacRuns32, sacRuns64 sync.Pool

@@ -55,12 +55,11 @@ func run(t *testing.T, b *layers.Builder, nodes ...*Node) func() [][]float64 {
 
 // smallest is a predictor of three nodes that chooses one pair: six sequences of two actions.
 type smallest struct {
-	b       *layers.Builder
-	in      attention.SACExamples
-	sac     attention.SAC
-	weights []float64 // of all parameters, in place
-	params  Nodes
-	values  [][]float64
+	b      *layers.Builder
+	in     attention.SACExamples
+	sac    attention.SAC
+	params Nodes
+	values [][]float64
 }
 
 var sequences = [][2]int32{{0, 1}, {0, 2}, {1, 0}, {1, 2}, {2, 0}, {2, 1}}
@@ -280,14 +279,13 @@ func TestTwoChoices(t *testing.T) {
 // The entropy's gradient of p = (.8,.2) is (-.2218,.2218), of a uniform one nothing.
 func TestEntropyOfSteps(t *testing.T) {
 	for _, c := range []struct{ d, want float64 }{{math.Log(4), -.2218071}, {0, 0}} {
-		b := builder()
 		// A predictor of one edge whose weights are all 0 but the distances': from node 0 they are 1 and 2 away.
 		one := newSmallest(1)
 		for _, v := range one.values {
 			clear(v)
 		}
 		one.values[8][1] = c.d
-		b = one.b
+		b := one.b
 		actions := intsOf(b, "actions", []int{1, 1, 2}, 0, 1)
 		logProb, entropy := one.sac.Replay(b, one.in, actions)
 		loss := Loss(b, []layers.Choice{{LogProb: logProb, Entropy: entropy, Steps: one.sac.StepsOf(b, actions, nil), EntropyWeight: 1}}, floatsOf(b, "a", []int{1}, 0))
