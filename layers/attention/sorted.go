@@ -99,7 +99,7 @@ func (p sortedPlan) check(o *picked, in []engine.Type) (int, error) {
 	case p.wrap != WrapNone && p.apart:
 		return 0, fmt.Errorf("separate orders of queries and keys with a Wrap")
 	case p.wrap == WrapAcross && p.slots:
-		return 0, fmt.Errorf("WrapAcross with Slots")
+		return 0, fmt.Errorf("results by slot with wrap %s", WrapAcross)
 	case o.cross && (p.causal || p.others || p.buckets):
 		return 0, fmt.Errorf("cross-attention knows neither Causal nor Others nor Buckets")
 	}
@@ -125,7 +125,7 @@ func (p sortedPlan) check(o *picked, in []engine.Type) (int, error) {
 	}
 	_, rounds, slots := p.order(in[0].Shape)
 	if rounds != 1 || slots == 0 {
-		return 0, fmt.Errorf("Slots with an order %v, want one round", in[0])
+		return 0, fmt.Errorf("results by slot of an order %v, want one round", in[0])
 	}
 	return slots, nil
 }

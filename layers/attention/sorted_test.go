@@ -22,6 +22,14 @@ type sortedCase struct {
 	slotsQ, slotsK  int
 	bucket          []int32 // [B,G,R,T]
 	missing, padded bool
+
+	found map[*int32]chunked // by the first slot of an order
+}
+
+// chunked is an order taken apart: the chunks of each token, and how many there are.
+type chunked struct {
+	of    map[int][]int
+	count int
 }
 
 // shuffle is a permutation of n by name.
@@ -60,8 +68,12 @@ func (s *sortedCase) sort(name string, tokens, slots int, lens []int32) []int32 
 }
 
 // chunksIn is the chunk of each token in a round, as a list, and the number of chunks.
-func chunksIn(order []int32, m int) (of map[int][]int, count int) {
+func (s *sortedCase) chunksIn(order []int32, m int) (of map[int][]int, count int) {
+	if c, ok := s.found[&order[0]]; ok {
+		return c.of, c.count
+	}
 	of = map[int][]int{}
+	defer func() { s.found[&order[0]] = chunked{of, count} }()
 	for x, t := range order {
 		if t >= 0 {
 			of[int(t)] = append(of[int(t)], x/m)
@@ -87,21 +99,21 @@ func (s *sortedCase) wanted(b, h, i int) []int {
 	round := func(orders []int32, slots, r int) []int32 { return orders[(bg*s.rounds+r)*slots:][:slots] }
 	total, first := 0, []int{}
 	for r := range s.rounds {
-		_, n := chunksIn(round(ordersK, slotsK, r), m)
+		_, n := s.chunksIn(round(ordersK, slotsK, r), m)
 		first = append(first, total)
 		total += n
 	}
 	var keys []int
 	seen := map[int]bool{}
 	for r := range s.rounds {
-		chunk, _ := chunksIn(round(s.orderQ, s.slotsQ, r), s.ChunkQ)
+		chunk, _ := s.chunksIn(round(s.orderQ, s.slotsQ, r), s.ChunkQ)
 		if len(chunk[i]) == 0 {
 			continue
 		}
 		c := chunk[i][0]
 		var here []int
 		for kr := range s.rounds {
-			of, n := chunksIn(round(ordersK, slotsK, kr), m)
+			of, n := s.chunksIn(round(ordersK, slotsK, kr), m)
 			for j := range s.tk {
 				for _, kc := range of[j] {
 					near := false
@@ -142,7 +154,7 @@ func (s *sortedCase) wanted(b, h, i int) []int {
 
 // prepare fills in what the case leaves open.
 func (s *sortedCase) prepare() {
-	s.groups, s.rounds = max(s.groups, 1), max(s.rounds, 1)
+	s.groups, s.rounds, s.found = max(s.groups, 1), max(s.rounds, 1), map[*int32]chunked{}
 	if s.slotsQ == 0 {
 		s.slotsQ = s.tq
 	}

@@ -74,7 +74,7 @@ func productsOf(q, k []float64, d int) []float64 {
 // What content.md wants of the choice of top-k, one by one.
 func TestTopKeysProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		n, d := rapid.IntRange(1, 70).Draw(t, "n"), rapid.SampledFrom([]int{1, 3, 8}).Draw(t, "d")
+		n, d := rapid.SampledFrom([]int{1, 2, 7, 13, 41, 67}).Draw(t, "n"), rapid.SampledFrom([]int{1, 3, 8}).Draw(t, "d")
 		name := fmt.Sprint(rapid.IntRange(0, 99).Draw(t, "seed"))
 		q, k := normals("q"+name, n*d), normals("keys"+name, n*d)
 		var before float64
