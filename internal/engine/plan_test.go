@@ -200,7 +200,7 @@ func TestPlanText(t *testing.T) {
 	}
 	p := b.compile(Options{Scope: scope}, append(b.grad(&Recompute{Block: block}, loss, wrt...), loss)...)
 	text := p.Plan().String()
-	for _, s := range []string{"nodes      ", "peak at    ", "gradient of decoder.h.0: ", "GFLOP", "mat"} {
+	for _, s := range []string{"nodes      ", "passing    ", "peak at    ", "gradient of decoder.h.0: ", "GFLOP", "mat"} {
 		require.True(t, strings.Contains(text, s), "%s\n%s", s, text)
 	}
 	require.Contains(t, fmt.Sprint(p.steps), "again decoder.h.1")

@@ -137,7 +137,11 @@ func (p *Plan) String() string {
 	fmt.Fprintf(&s, "nodes      %d, views %d\n", p.Nodes, p.Views)
 	fmt.Fprintf(&s, "memory     %s of results (%s of outputs; peak %s, %.1f %% lost to fragmentation), %s of inputs and parameters\n",
 		Bytes(p.Arena), Bytes(p.Outputs), Bytes(p.Live), 100*p.Fragmentation(), Bytes(p.Inputs))
-	fmt.Fprintf(&s, "peak at    %s\n", p.PeakAt)
+	fmt.Fprintf(&s, "passing    %s at most besides outputs", Bytes(p.Passing))
+	if p.Whole > 0 {
+		fmt.Fprintf(&s, ", and %s of whole numbers", Bytes(p.Whole))
+	}
+	fmt.Fprintf(&s, "\npeak at    %s\n", p.PeakAt)
 	for i, h := range p.Holding {
 		if i == 8 {
 			rest := 0
