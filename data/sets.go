@@ -29,6 +29,7 @@ const bibleName = "bible"
 var sets = map[string]Set{
 	"sotu":    {"sotu", "text/sotu.jsonl.bz2", "233 speeches on the state of the union, 10.8 MB; fields: year, name, party; era as class", readSotu},
 	"enwiki":  {"enwiki", "text/enwiki_6mb.xml.bz2", "6.1 MB of Wikipedia as XML", readFields},
+	"imdb":    {"imdb", "text/imdb.jsonl.bz2", "24,904 reviews of films, 33 MB; label: negative, positive", readFields},
 	bibleName: {bibleName, "parallel/bible_kjv_web_rv.tsv.bz2", "31,048 verses in three translations: kjv, web (modern English), rv (Spanish); a language model reads chapters", readBible},
 }
 

