@@ -113,16 +113,19 @@ func (j *attnJob[F]) finish(w *attnSpace[F], qs *attnSide, b, h, i, n int, valid
 // addRow brings row r of the tile together with what a token has already.
 func (j *attnJob[F]) addRow(w *attnSpace[F], b, h, token, r int, lse *F) {
 	a, t := j.a, j.t
-	old, add := float64(*lse), float64(w.lse[r])
-	top := max(old, add)
-	sum := top + math.Log(math.Exp(old-top)+math.Exp(add-top))
+	before, now := float64(*lse), float64(w.lse[r])
+	e := math.Exp(-math.Abs(before - now)) // of the smaller one, where the larger one has 1
+	of, ofBefore := 1/(1+e), e/(1+e)
+	if before > now {
+		of, ofBefore = ofBefore, of
+	}
 	o, x := a.O.at(b, h, token), w.o[r*w.ldv:]
-	w.alpha[r] *= F(math.Exp(add - sum))
+	w.alpha[r] *= F(of)
 	t.scaleRows(1, a.DV, x, w.ldv, w.alpha[r:], x, w.ldv)
-	w.alpha[r] = F(math.Exp(old - sum))
+	w.alpha[r] = F(ofBefore)
 	t.scaleRows(1, a.DV, o, a.O.Row, w.alpha[r:], o, a.O.Row)
 	t.addRows(1, a.DV, x, w.ldv, o, a.O.Row)
-	*lse = F(sum)
+	*lse = F(max(before, now) + math.Log1p(e))
 }
 
 // lowest is the running maximum of a query that has seen no key, negated: finite, because -Inf minus itself is NaN.

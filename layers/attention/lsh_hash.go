@@ -296,6 +296,11 @@ func (h *hasher[F]) rows(_, task int) {
 
 // argmaxOfBoth is the argmax of [x ; -x]. NaN is never the largest.
 func argmaxOfBoth[F kernels.Float](x []F) int32 {
+	if y, ok := any(x).([]float32); ok {
+		if at, ok := argmaxOfBits(y); ok {
+			return at
+		}
+	}
 	high, low, atHigh, atLow := F(math.Inf(-1)), F(math.Inf(1)), 0, 0
 	for i, v := range x {
 		if v > high {
@@ -309,6 +314,27 @@ func argmaxOfBoth[F kernels.Float](x []F) int32 {
 		return int32(atHigh)
 	}
 	return int32(len(x) + atLow)
+}
+
+// argmaxOfBits is argmaxOfBoth by one comparison of whole numbers an element: the size of a number and then whether it is positive, in the order of
+// their bits. It is not for NaN.
+func argmaxOfBits(x []float32) (at int32, ok bool) {
+	best, first := uint32(0), 0
+	for i, v := range x {
+		b := math.Float32bits(v)
+		if key := b<<1 | ^b>>31; key > best {
+			best, first = key, i
+		}
+	}
+	switch {
+	case best <= 1: // zeros alone
+		return 0, true
+	case best >= 0xff<<24+2: // there is a NaN
+		return 0, false
+	case best&1 == 0:
+		return int32(len(x) + first), true
+	}
+	return int32(first), true
 }
 
 // SortBuckets lists the tokens of each round by bucket, those of one bucket by position: int32 [B,H,R,T] -> [B,H,R,T]. Of padding, the tokens from

@@ -44,6 +44,19 @@ func TestHashByHand(t *testing.T) {
 	require.Equal(t, []int32{0}, bucketsOf(t, []int{2}, [][]float64{{math.NaN()}}, []float64{1}))
 }
 
+// Both ways to find the largest are one function, with ties, zeros, infinities and NaN.
+func TestArgmaxOfBoth(t *testing.T) {
+	values := []float32{0, float32(math.Copysign(0, -1)), 1, -1, 2, -2, 1e-40, -1e-40, float32(math.Inf(1)), float32(math.Inf(-1)), float32(math.NaN())}
+	for k := range 20_000 {
+		x, y := make([]float32, 1+k%5), make([]float64, 1+k%5)
+		for i := range x {
+			x[i] = values[int(math.Abs(noise("argmax", 7*k+i))*1e6)%len(values)]
+			y[i] = float64(x[i])
+		}
+		require.Equal(t, argmaxOfBoth(y), argmaxOfBoth(x), "%v", x)
+	}
+}
+
 // By hand: six tokens in chunks of two.
 func TestSortedChunksByHand(t *testing.T) {
 	s := newStructured(tensor.Float64)
