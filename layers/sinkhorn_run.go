@@ -99,20 +99,19 @@ func grown[F kernels.Float](s *[]F, n int) []F {
 
 // score is what R stands for.
 func (o sinkhorn) score(r float64) float64 {
-	r = min(max(r, -MaxSinkhornScore), MaxSinkhornScore)
-	if o.LogReLU {
+	if o.LogReLU { // which is small whatever R
 		return math.Log(max(r, 0) + 1e-6)
 	}
-	return r
+	return min(max(r, -MaxSinkhornScore), MaxSinkhornScore)
 }
 
 // slope is the derivative of score.
 func (o sinkhorn) slope(r float64) float64 {
 	switch {
-	case r < -MaxSinkhornScore || r > MaxSinkhornScore || o.LogReLU && r <= 0:
-		return 0
-	case o.LogReLU:
+	case o.LogReLU && r > 0:
 		return 1 / (r + 1e-6)
+	case o.LogReLU || r < -MaxSinkhornScore || r > MaxSinkhornScore:
+		return 0
 	}
 	return 1
 }

@@ -38,8 +38,11 @@ type sinkhornBranch[F kernels.Float] struct {
 
 // Uncached says why a layer cannot be generated from what a SinkhornCache keeps; empty: it can.
 func (a Sinkhorn) Uncached() string {
-	if a.Net != "" && a.Net != NetBilinear {
+	switch {
+	case a.Net != "" && a.Net != NetBilinear:
 		return fmt.Sprintf("its blocks are sorted by the network %s", a.Net)
+	case a.LogReLU:
+		return "its weights are made of logarithms of scores"
 	}
 	return ""
 }

@@ -29,6 +29,7 @@ type Sorting struct {
 	Normalizer layers.SinkhornNormalizer // "": row with Causal, else sinkhorn
 	FinishRow  bool                      // one more row step, so that keys of slots are means
 	Hard       layers.Assignment         // one block for each slot, by the weights, whose gradient goes straight through; "": none
+	LogReLU    bool                      // weights are made of log(relu(R) + 1e-6), as some code has it
 	Causal     bool
 
 	Noise *Node // [B,H,N,N], in place of Gumbel noise that is drawn in training
@@ -44,7 +45,7 @@ const (
 // Sort adds the weights [B,H,N,N] of the ⌈T/Size⌉ blocks of a stream, and with Hard the block chosen for each slot, int32 [B,H,N].
 func (s Sorting) Sort(b *layers.Builder, in Stream) (p, chosen *Node) {
 	r := s.Scores(b, in)
-	c := layers.SinkhornConfig{Normalizer: s.Normalizer, Tau: s.Tau, Iterations: s.Iterations, FinishRow: s.FinishRow, Gumbel: true, Noise: s.Noise}
+	c := layers.SinkhornConfig{Normalizer: s.Normalizer, Tau: s.Tau, Iterations: s.Iterations, FinishRow: s.FinishRow, LogReLU: s.LogReLU, Gumbel: true, Noise: s.Noise}
 	if s.Causal {
 		c.Mask = layers.EarlierBlocks
 		if c.Normalizer == "" {

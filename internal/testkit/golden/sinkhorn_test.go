@@ -21,13 +21,9 @@ func blockSinkhorn(c *Case, p Precision) ([]Result, error) {
 	s := x.Shape()
 	for _, name := range c.Outputs() {
 		n.Tau, n.Mask = 1, layers.AllBlocks
-		switch name {
-		case "tau1":
-		case "tau0.5":
-			n.Tau = 0.5
-		case "causal_lower_triangle":
+		if name == "causal_lower_triangle" {
 			n.Mask = layers.UpToOwnBlock
-		default:
+		} else if _, err := fmt.Sscanf(name, "tau%g", &n.Tau); err != nil {
 			return nil, fmt.Errorf("out/%s is not handled", name)
 		}
 		y := layers.Sinkhorn(r.b, layers.Reshape(r.b, x, s[0], 1, s[1], s[2]), nil, n)
@@ -63,9 +59,6 @@ func runSinkhornLayer(c *Case, p Precision) ([]Result, error) {
 	if err := c.Decode("config", &f); err != nil {
 		return nil, err
 	}
-	if f.LogReLU {
-		return nil, fmt.Errorf("log_relu is not handled")
-	}
 	r := newRig(c, p)
 	r.only("x", "valid")
 	x := r.in("x")
@@ -75,7 +68,7 @@ func runSinkhornLayer(c *Case, p Precision) ([]Result, error) {
 	}
 	combine := map[string]string{"concat": attention.CombineConcat, "sumOut": attention.CombineSumOut}
 	how := attention.Sorting{Size: f.Block, Net: f.SortNet, MaxBlocks: f.MaxBlocks, Tau: f.Tau, Iterations: f.Iterations,
-		Normalizer: layers.SinkhornNormalizer(f.Normalizer), FinishRow: f.FinishRow, Causal: f.Causal}
+		Normalizer: layers.SinkhornNormalizer(f.Normalizer), FinishRow: f.FinishRow, LogReLU: f.LogReLU, Causal: f.Causal}
 	most := (f.N + f.Block - 1) / f.Block
 	noise := make([]float64, b*heads*most*most) // 0 in evaluation
 	if f.Gumbel {
