@@ -107,6 +107,9 @@ func newRun[F kernels.Float](s *stack, params *layers.Params, limit int) (*run[F
 		if s.relative != nil {
 			c.SetBias(func(h, i, j int) F { return r.biases[s.relative.Label(h, i, j, limit)*s.Heads+h] })
 		}
+		if best, ok := s.mixers[l].(attention.TopK); ok {
+			c.SetTop(best.K)
+		}
 		r.layers[l].cache = c
 	}
 	return r, nil

@@ -39,6 +39,8 @@ var written = map[string]struct {
 		"max_position_embeddings":41,"position_embedding_type":"axial","position_shape":[3,3,5],"axial_pos_embds_dim":[7,1,10],"attention":[{"type":"local","chunk":4}]}`},
 	"the last of a bucket": {text: `{"model_type":"decoder","vocab_size":31,"hidden_size":18,"num_hidden_layers":2,"num_attention_heads":3,"residual":"reversible",
 		"max_position_embeddings":41,"attention":[{"type":"lsh","chunk":3,"num_hashes":2,"plan":"bucketRecent","bucket_factors":[2,4]}]}`},
+	"the best keys": {text: `{"model_type":"decoder","vocab_size":31,"hidden_size":18,"num_hidden_layers":2,"num_attention_heads":3,
+		"max_position_embeddings":41,"attention":[{"type":"topk","k":5},{"type":"topk","k":99}]}`},
 	"stored draws": {text: `{"model_type":"decoder","vocab_size":31,"hidden_size":18,"num_hidden_layers":2,"num_attention_heads":3,
 		"max_position_embeddings":41,"attention":[{"type":"big_bird","block_size":4,"num_random_blocks":1}]}`},
 	"summaries of blocks": {text: `{"model_type":"decoder","vocab_size":31,"hidden_size":18,"num_hidden_layers":2,"num_attention_heads":3,

@@ -3,6 +3,7 @@ package attention
 import (
 	"fmt"
 	"math"
+	"slices"
 	"unsafe"
 
 	"github.com/euryale-ml/euryale/internal/kernels"
@@ -20,6 +21,7 @@ type Cache[F kernels.Float] struct {
 	d, dv      int
 	scale      F
 	bias       func(h, i, j int) F
+	top        int // keys of a query that are read, of those it may; 0: all
 	length     int // tokens seen
 	candidates int
 	groups     []slots[F]
@@ -27,10 +29,13 @@ type Cache[F kernels.Float] struct {
 	scores     []F
 	readable   []bool
 	runs       []Run
+
+	best       []F // of keepTop
+	bestPlaces []int32
 }
 
-// Cached is a Mixer that may be nothing but attention on its Pattern, with draws as Stored gives them, so that a Cache continues a
-// sequence exactly. All others read the whole sequence anew for each token that is generated.
+// Cached is a Mixer that may be nothing but attention on its Pattern, with draws as Stored gives them (TopK on the best of it, see SetTop),
+// so that a Cache continues a sequence exactly. All others read the whole sequence anew for each token that is generated.
 type Cached interface {
 	Mixer
 	// Cached tells whether it is.
@@ -78,6 +83,27 @@ func NewCache[F kernels.Float](p Pattern, heads, d, dv, n int, scale float64) (*
 
 // SetBias makes the cache add bias(h, i, j) to the score of query i and key j in head h, as relative positions do.
 func (c *Cache[F]) SetBias(bias func(h, i, j int) F) { c.bias = bias }
+
+// SetTop makes every query read only the k keys with the greatest scores of those that the pattern shows, of equal ones the first, as
+// TopK does.
+func (c *Cache[F]) SetTop(k int) { c.top = k }
+
+// keepTop hides all scores of a query but the greatest.
+func (c *Cache[F]) keepTop(g *slots[F], row []F) {
+	c.best, c.bestPlaces = c.best[:0], c.bestPlaces[:0]
+	for s, seen := range c.readable {
+		if seen {
+			c.best, c.bestPlaces = append(c.best, row[s]), append(c.bestPlaces, g.position[s])
+		}
+	}
+	kept := c.bestPlaces[:kernels.Best(c.top, c.best, c.bestPlaces)]
+	slices.Sort(kept)
+	for s, seen := range c.readable {
+		if _, keep := slices.BinarySearch(kept, g.position[s]); seen && !keep {
+			row[s] = F(math.Inf(-1))
+		}
+	}
+}
 
 // MostLive is the greatest number of keys of head h that must be held at once while n tokens are generated.
 func MostLive(p Pattern, h, n int) int {
@@ -310,6 +336,9 @@ func (c *Cache[F]) read(g *slots[F], t int, o []F) {
 			case c.bias != nil:
 				row[s] += c.bias(g.first+h, t, int(g.position[s]))
 			}
+		}
+		if c.top > 0 {
+			c.keepTop(g, row)
 		}
 	}
 	kernels.Softmax(rows, n, c.scores, c.scores)

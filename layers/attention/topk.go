@@ -23,7 +23,10 @@ type TopK struct {
 	Causal bool
 }
 
-var _ Crossing = TopK{}
+var (
+	_ Crossing = TopK{}
+	_ Cached   = TopK{}
+)
 
 // Pattern is every pair that may be chosen.
 func (a TopK) Pattern() Pattern { return candidates(a.Causal) }
@@ -43,6 +46,9 @@ func (a TopK) Class() string {
 	}
 	return ""
 }
+
+// Cached is true: a Cache of all tokens that reads the best, see Cache.SetTop.
+func (TopK) Cached() bool { return true }
 
 // Mix adds the attention of a layer.
 func (a TopK) Mix(b *layers.Builder, in Stream) *Node {
