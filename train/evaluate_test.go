@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"math"
+	"reflect"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -236,7 +237,7 @@ func TestRecomputeOfModels(t *testing.T) {
 		sampler, err := part.Sampler(29, 3)
 		require.NoError(t, err)
 		batch := data.NewBatch(2, 29)
-		var want [][]float32
+		var want, anchored [][]float32
 		for _, how := range []string{"none", "cheap", "block", "every:2"} {
 			for _, poison := range []bool{false, true} {
 				g, err := NewGraph(m, params, batch, GraphOptions{Seed: 7, Train: true, Recompute: how, LabelSmoothing: 0.1, poison: poison})
@@ -255,6 +256,15 @@ func TestRecomputeOfModels(t *testing.T) {
 				if want == nil {
 					want = got
 					require.NotEqual(t, want[0], want[len(want)/2], "two steps differ")
+				}
+				if residual == "reversible" && how == "every:2" { // streams that are kept are not those that are computed back, but for rounding
+					for i := range want {
+						require.InDeltaSlice(t, want[i], got[i], 1e-5)
+					}
+					require.NotEqual(t, want, got)
+					require.True(t, !poison || reflect.DeepEqual(anchored, got))
+					anchored = got
+					continue
 				}
 				require.Equal(t, want, got, "%s, recompute %s, poison %v", residual, how, poison)
 			}
