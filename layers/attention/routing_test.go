@@ -383,6 +383,18 @@ func TestUnrouted(t *testing.T) {
 	require.InDeltaSlice(t, []float64{0, 3, 5}, numbers(p.Value(y)), 1e-12)
 }
 
+// Micro golden LN0.
+func TestNormalised(t *testing.T) {
+	b := layers.New(gorgonia.NewGraph(), layers.NewParams(tensor.Float64), layers.Options{})
+	r := routed{Chosen: Chosen{Heads: 2}, b: b, d: 2}
+	y := r.normalise(b.Const("x", tensor.New(tensor.WithShape(1, 1, 4), tensor.WithBacking([]float64{1, 3, 5, 5}))))
+	require.NoError(t, b.Err())
+	p, err := engine.Compile(b.Graph(), Nodes{y}, engine.Options{})
+	require.NoError(t, err)
+	require.NoError(t, p.Run())
+	require.InDeltaSlice(t, []float64{-1, 1, 0, 0}, numbers(p.Value(y)), 1e-6)
+}
+
 // ruleFor is the rule of one head with clusters of 2 dimensions.
 func ruleFor(a Routing, sum, count []float64) (clusterUpdate, func(x []float64, of []int) []layers.Metric) {
 	vec := func(x ...float64) *tensor.Dense { return tensor.New(tensor.WithShape(len(x)), tensor.WithBacking(x)) }
