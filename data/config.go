@@ -11,25 +11,31 @@ import (
 
 // Config chooses the data of a run: a path, a set by name, a task, or by default the embedded book. JSON keys are those of "data".
 type Config struct {
-	// Path is a text file, a folder of .txt files, a .jsonl or a .tsv file, each also compressed by gzip or bzip2, or a name of Sets; "" is the
-	// embedded book. Of images: a folder of .png and .jpg, an IDX or .csv file, or a name of ImageSets; "" is the embedded digits.
+	// Path is a text file, a folder of .txt files, a .jsonl, .csv or .tsv file, each also compressed by gzip or bzip2, a .parquet file, or a
+	// name of Sets; "" is the embedded book. Of images: a folder of .png and .jpg, an IDX or .csv file, or a name of ImageSets; "" is the embedded digits.
 	Path string `json:"path,omitempty"`
 	// Task is a synthetic task with its parameters, such as needle(length=64), see Tasks; one that is made from text takes that of Path.
 	Task string `json:"task,omitempty"`
 	// Tokenizer is "bytes" (the default; with Specials where the objective needs them), "bytes+special", "bpe:SIZE", which is trained on
 	// the train part, or the path of a tokenizer.json or of the folder that holds one.
 	Tokenizer string `json:"tokenizer,omitempty"`
-	// Objective is what is asked of the text, a task of a model: causal_lm, masked_lm, sequence_classification or
-	// seq2seq_lm; of images image_density or sequence_classification. "" is causal_lm.
+	// Objective is what is asked of the text, a task of a model: causal_lm, masked_lm, sequence_classification,
+	// seq2seq_lm or question_answering; of images image_density or sequence_classification. "" is causal_lm.
 	Objective string `json:"objective,omitempty"`
 
-	// TextField is the field of a jsonl line, or the column of a tsv file, that holds the text (the source of a pair); "" is "text".
+	// TextField is the field of a jsonl line, or the column of a csv, tsv or parquet file, that holds the text (the source of a pair); "" is "text".
 	// A column is its name in the first line, or its number from 1 if the file has no names.
 	TextField string `json:"text_field,omitempty"`
-	// TargetField holds the target of a pair; "" is "target".
+	// TargetField holds the target of a pair; "" is "target". Of question_answering it holds the answer; "" is "answer", and TextField is "context".
 	TargetField string `json:"target_field,omitempty"`
 	// LabelField holds the class; "" is "label". In a folder the class is the name of the folder that a file is in.
 	LabelField string `json:"label_field,omitempty"`
+	// QuestionField holds the question; "" is "question". StartField holds the character of the text at which the answer begins; "" is
+	// "answer_start", and where a source has no such field the answer is the first place with its words.
+	QuestionField string `json:"question_field,omitempty"`
+	StartField    string `json:"answer_start_field,omitempty"`
+	// DocStride is how many tokens of a long text lie between the beginnings of two windows for one question; 0: half of a window.
+	DocStride int `json:"doc_stride,omitempty"`
 	// GroupField, if set, holds what keeps lines together: those with the same value come into the same part.
 	GroupField string `json:"group_field,omitempty"`
 	// Join makes one document of the lines of a group, with a section for each.
@@ -65,7 +71,7 @@ type Config struct {
 }
 
 // Objectives are the values of Config.Objective.
-var Objectives = []string{"causal_lm", "masked_lm", "sequence_classification", "seq2seq_lm", "image_density"}
+var Objectives = []string{"causal_lm", "masked_lm", "sequence_classification", "seq2seq_lm", "question_answering", "image_density"}
 
 // With returns the configuration with a tokenizer that there is already, as it was loaded by LoadTokenizer from the folder of a model. It takes the
 // place of any but bytes that are asked for by name: a "bpe:SIZE" is then not trained anew. Other tokenizers change nothing.
@@ -96,9 +102,11 @@ func (c Config) Validate() error {
 	}
 	fault(c.Objective == "" || slices.Contains(Objectives, c.Objective), "objective", c.Objective, strings.Join(Objectives, ", "))
 	fault(c.TargetLength >= 0 && c.TargetLength <= maxTaskLength && c.TargetLength != 1, "target_length", c.TargetLength, fmt.Sprintf("2 to %d, or 0: the sequence length", maxTaskLength))
+	fault(c.DocStride >= 0, "doc_stride", c.DocStride, "at least 0 (0: half of a window)")
 	fault(c.MaskProbability >= 0 && c.MaskProbability < 1, "mask_probability", c.MaskProbability, "a number of at least 0 and less than 1 (0: 0.15)")
 	fault(c.MaskUnit == "" || slices.Contains(maskUnits, c.MaskUnit), "mask_unit", c.MaskUnit, strings.Join(maskUnits, ", "))
 	fault(!c.Join || c.GroupField != "" || c.Path == bibleName, "join", c.Join, "false without data.group_field")
+	fault(!c.Join || c.objective() != "question_answering", "join", c.Join, "false for questions, which are lines of their own")
 	for i, name := range c.Classes {
 		fault(name != "" && !slices.Contains(c.Classes[:i], name), fmt.Sprintf("classes[%d]", i), name, "names that differ")
 	}
@@ -127,6 +135,8 @@ func (c Config) view(classes int) view {
 		return labelView{classes}
 	case "seq2seq_lm":
 		return pairView{c.TargetLength}
+	case "question_answering":
+		return questionView{c.DocStride}
 	}
 	return causalView{}
 }

@@ -175,6 +175,9 @@ func (m *maker) part(name string, docs []document) (*Part, error) {
 	if labels, ok := v.(labelView); ok && m.vocab.text != nil && m.vocab.ids.sep >= 0 {
 		v = closedView{labels}
 	}
+	if q, ok := v.(questionView); ok && m.vocab.typed {
+		v = typedView{q}
+	}
 	p := newPart(m.source, name, m.tok, m.vocab, v, docs)
 	switch m.objective() {
 	case "sequence_classification":
@@ -192,6 +195,11 @@ func (m *maker) part(name string, docs []document) (*Part, error) {
 			p.bytes += int64(len(doc.target))
 			p.targets.append(m.tok, doc.target)
 			p.targetBounds = append(p.targetBounds, p.targets.len())
+		}
+	case "question_answering":
+		p.bytes, p.questionBounds = 0, []int{0}
+		for _, doc := range docs {
+			p.ask(m.tok, doc)
 		}
 	}
 	if p.readable() == 0 {
@@ -227,6 +235,10 @@ func digest(c Config, tok Tokenizer, parts [3][]document) string {
 			if c.objective() != "causal_lm" {
 				text(doc.target)
 				text([]byte(doc.label))
+			}
+			if c.objective() == "question_answering" {
+				text([]byte(doc.question))
+				_, _ = fmt.Fprint(h, doc.answers)
 			}
 		}
 	}

@@ -186,7 +186,7 @@ func TestBadData(t *testing.T) {
 		{"NUL", "nul.txt", append(bytes.Clone(text), 0), ErrBinary, []string{fmt.Sprintf("byte %d is 0", len(text))}},
 		{"not UTF-8", "random.txt", bytes.Repeat([]byte{0xff, 0xfe, 'a'}, 100), ErrBinary, []string{"66 %"}},
 		{"latin 1 passes", "latin.txt", latin, nil, nil},
-		{"extension", "table.parquet", text, ErrFormat, []string{`".parquet"`, ".jsonl"}},
+		{"extension", "table.feather", text, ErrFormat, []string{`".feather"`, ".jsonl"}},
 		{"not gzip", "plain.txt.gz", text, ErrTorn, []string{"plain.txt.gz", "damaged gz"}},
 		{"truncated gzip", "torn.txt.gz", packed[:len(packed)-9], ErrTorn, []string{"damaged gz"}},
 		{"flipped bit in gzip", "flipped.txt.gz", flipped, ErrTorn, []string{"damaged gz"}},

@@ -38,7 +38,7 @@ func readLines(path string, f fields, reader lineReader) (*source, error) {
 				if fault != nil {
 					return fault
 				}
-				if ok && len(doc.text) > 0 && (f.target == "" || len(doc.target) > 0) {
+				if ok && f.usable(doc) {
 					src.docs = append(src.docs, doc)
 				}
 			}
@@ -50,18 +50,12 @@ func readLines(path string, f fields, reader lineReader) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(src.docs) == 0 {
-		return nil, &Error{Kind: ErrEmpty, Path: path, What: "no document in it", Fix: "give lines such as " + reader.example()}
-	}
-	if f.join {
-		src.docs = joined(src.docs)
-	}
-	return src, nil
+	return src.whole(f, "give lines such as "+reader.example())
 }
 
 // jsonLines reads one object from each line: strings (numbers and truth values too) in the fields that are wanted and, if it likes, "split"
 // with the part that the document belongs to (train, val or test).
-type jsonLines struct{ names [4]string }
+type jsonLines struct{ names values }
 
 func (j *jsonLines) example() string {
 	var keys []string
@@ -74,7 +68,7 @@ func (j *jsonLines) example() string {
 }
 
 // fieldKeys are the keys of the configuration that name the fields.
-var fieldKeys = [4]string{"data.text_field", "data.target_field", "data.label_field", "data.group_field"}
+var fieldKeys = values{"data.text_field", "data.target_field", "data.label_field", "data.group_field", "data.question_field", "data.answer_start_field"}
 
 func (j *jsonLines) read(path string, number int, line []byte) (document, bool, error) {
 	doc := document{name: fmt.Sprintf("%s:%d", path, number)}
@@ -89,30 +83,46 @@ func (j *jsonLines) read(path string, number int, line []byte) (document, bool, 
 		}
 		return fault(ErrTorn, what, "write one object such as "+j.example()+" on each line")
 	}
-	var values [4]string
+	var got values
+	texts, starts, several := jsonAnswers(object[answersField])
+	several = several && j.names[4] != ""
 	for i, name := range j.names {
 		if name == "" {
 			continue
 		}
 		raw, ok := object[name]
+		if !ok && (i == 5 || i == 1 && several) {
+			continue
+		}
 		if !ok {
 			return fault(ErrFormat, fmt.Sprintf("no field %q (there are: %s)", name, strings.Join(slices.Sorted(maps.Keys(object)), ", ")),
 				"name the field with "+fieldKeys[i])
 		}
 		plain := string(bytes.TrimSpace(raw))
-		err := json.Unmarshal(raw, &values[i])
+		if i == 1 && j.names[4] != "" && plain == "null" {
+			continue // a question without an answer
+		}
+		err := json.Unmarshal(raw, &got[i])
 		if err != nil || i >= 2 && plain == "null" {
-			values[i] = plain // numbers and truth values do for a class or a group
+			got[i] = plain // numbers and truth values do for a class or a group
 			if i < 2 || strings.ContainsAny(plain, "{[") || plain == "null" {
 				return fault(ErrFormat, fmt.Sprintf("field %q is not a string", name), "name the field with "+fieldKeys[i])
 			}
 		}
 	}
-	doc.set(values)
+	doc.set(got)
+	if j.names[4] != "" {
+		if !several || got[1] != "" {
+			texts, starts = one(got)
+		}
+		if what := doc.ask(texts, starts); what != "" {
+			return fault(ErrFormat, what, "check "+fieldKeys[1]+" and "+fieldKeys[5]+", which counts characters from 0")
+		}
+	}
 	if raw, ok := object["split"]; ok {
 		var part string
-		if json.Unmarshal(raw, &part) == nil && slices.Contains(PartNames, part) {
-			doc.part = part
+		if json.Unmarshal(raw, &part) == nil {
+			doc.setPart(part)
 		}
 	}
 	return doc, true, nil
@@ -121,8 +131,8 @@ func (j *jsonLines) read(path string, number int, line []byte) (document, bool, 
 // columns reads fields from a table with a tab between its columns, no quotes. The first line names them, unless those that are wanted
 // are numbers, from 1.
 type columns struct {
-	names [4]string
-	at    [4]int // from 0; -1: not wanted
+	names values
+	at    [len(values{})]int // from 0; -1: not wanted
 	known bool
 	group func(value string) string // what of the value of the group counts; nil: all of it
 }
@@ -130,28 +140,39 @@ type columns struct {
 func (c *columns) example() string { return "SOURCE<tab>TARGET" }
 
 func (c *columns) read(path string, number int, line []byte) (document, bool, error) {
-	doc := document{name: fmt.Sprintf("%s:%d", path, number)}
 	cells := strings.Split(strings.TrimRight(string(line), "\r\n"), "\t")
 	if !c.known {
 		header, err := c.find(path, cells)
 		if err != nil || header {
-			return doc, false, err
+			return document{}, false, err
 		}
 	}
-	var values [4]string
+	doc, err := c.document(path, number, cells)
+	return doc, err == nil, err
+}
+
+// document is that of the cells of a row.
+func (c *columns) document(path string, number int, cells []string) (document, error) {
+	doc := document{name: fmt.Sprintf("%s:%d", path, number)}
+	var got values
 	for i, at := range c.at {
 		if at >= len(cells) {
-			return doc, false, &Error{Kind: ErrTorn, Path: path, Line: number, What: fmt.Sprintf("%d columns, want at least %d", len(cells), at+1), Fix: "put a tab between the columns of every line"}
+			return doc, &Error{Kind: ErrTorn, Path: path, Line: number, What: fmt.Sprintf("%d columns, want at least %d", len(cells), at+1), Fix: "separate the columns of every line"}
 		}
 		if at >= 0 {
-			values[i] = cells[at]
+			got[i] = cells[at]
 		}
 	}
 	if c.group != nil {
-		values[3] = c.group(values[3])
+		got[3] = c.group(got[3])
 	}
-	doc.set(values)
-	return doc, true, nil
+	doc.set(got)
+	if c.names[4] != "" {
+		if what := doc.ask(one(got)); what != "" {
+			return doc, &Error{Kind: ErrFormat, Path: path, Line: number, What: what, Fix: "check " + fieldKeys[1] + " and " + fieldKeys[5] + ", which counts characters from 0"}
+		}
+	}
+	return doc, nil
 }
 
 // find finds the columns that are wanted by the first line. It reports whether that is a header.
@@ -165,6 +186,9 @@ func (c *columns) find(path string, cells []string) (header bool, err error) {
 		if n, err := strconv.Atoi(name); err == nil && n >= 1 {
 			c.at[i] = n - 1
 			continue
+		}
+		if i == 5 && !slices.Contains(cells, name) {
+			continue // answers are looked for
 		}
 		header = true
 		if c.at[i] = slices.Index(cells, name); c.at[i] < 0 {

@@ -17,6 +17,10 @@ type Part struct {
 	targets      tokens  // what belongs to each document, in the manner of tokens and bounds, if that is asked for
 	targetBounds []int
 
+	questions      tokens // to each document, in the manner of tokens and bounds, if that is asked for
+	questionBounds []int
+	asked          []asked
+
 	image *ImageShape // of images
 	low   lowImages
 

@@ -143,9 +143,10 @@ func (t *Pretrained) withEnds(start, end int32) *Pretrained {
 
 // lacks names a special token that an objective needs and that is not there.
 func (t *Pretrained) lacks(objective string) string {
-	need := map[string]map[string]int32{"masked_lm": {"mask": t.ids.mask}, "sequence_classification": {"[CLS]": t.ids.cls}, "seq2seq_lm": {"</s>": t.ids.end}}[objective]
-	for name, id := range need {
-		if id < 0 {
+	need := map[string]map[string]int32{"masked_lm": {"mask": t.ids.mask}, "sequence_classification": {"[CLS]": t.ids.cls},
+		"question_answering": {"[CLS]": t.ids.cls, "[SEP]": t.ids.sep}, "seq2seq_lm": {"</s>": t.ids.end}}[objective]
+	for _, name := range slices.Sorted(maps.Keys(need)) {
+		if need[name] < 0 {
 			return name
 		}
 	}
@@ -163,6 +164,13 @@ func (t *Pretrained) Encode(text string) []int32 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.tok.IDs(text)
+}
+
+// offsets are the characters of a text that each of its ids stands for: the first, and the one after the last.
+func (t *Pretrained) offsets(text string) [][2]int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.tok.Encode(false, text).Offsets
 }
 
 // Decode joins what each id stands for within a text, so that pieces decoded one by one are the whole. A text begins with a blank where its first

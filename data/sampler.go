@@ -78,7 +78,12 @@ func (s *Sampler) Fill(position int64, b *Batch) {
 			task.fill(b, r, i, &s.stream)
 			continue
 		}
-		s.part.view.fill(b, r, s.part, s.window(epoch, i), hash(s.seed, uint64(epoch), 2, uint64(i)))
+		key := hash(s.seed, uint64(epoch), 2, uint64(i))
+		w := s.window(epoch, i)
+		if v, ok := s.part.view.(asksInWindows); ok {
+			w = v.place(s.part, w.doc, s.t, key)
+		}
+		s.part.view.fill(b, r, s.part, w, key)
 	}
 	s.part.finish(b)
 }

@@ -21,7 +21,7 @@ import (
 var maxBytes int64 = 8 << 30
 
 // textExtensions are the names under which a file is taken as plain text; a file without extension is too.
-var textExtensions = []string{"", ".txt", ".text", ".md", ".rst", ".tex", ".xml", ".html", ".csv", ".tsv", ".log"}
+var textExtensions = []string{"", ".txt", ".text", ".md", ".rst", ".tex", ".xml", ".html", ".tsv", ".log"}
 
 // folderExtensions are those that are read from a folder.
 var folderExtensions = []string{".txt", ".text"}
@@ -36,13 +36,17 @@ type document struct {
 	label    string // class
 	group    string // what keeps it together with others; "": nothing
 	sections []int  // where in text its sections begin, from 0 on; nil: it has none
+
+	question string
+	answers  []answer // to the question; none: the text has no answer to it
 }
 
 // fields are the names under which a source holds what is wanted of a document; "": not wanted.
 type fields struct {
 	text, target, label, group string
-	join                       bool // one document for each group, a section for each line
-	table                      bool // a column is asked for by name or number, so that a tsv file is a table, not text
+	question, start            string // of question_answering; target is then the answer, start where it begins, which a source need not have
+	join                       bool   // one document for each group, a section for each line
+	table                      bool   // a column is asked for by name or number, so that a tsv file is a table, not text
 }
 
 // fields are those that the objective needs.
@@ -59,6 +63,9 @@ func (c Config) fields() fields {
 		f.label = or(c.LabelField, "label")
 	case "seq2seq_lm":
 		f.target = or(c.TargetField, "target")
+	case "question_answering":
+		f.text, f.target = or(c.TextField, "context"), or(c.TargetField, "answer")
+		f.question, f.start = or(c.QuestionField, "question"), or(c.StartField, "answer_start")
 	}
 	return f
 }
@@ -72,17 +79,37 @@ func (f fields) plain(path string) error {
 	if f.target != "" {
 		what, how = "targets", ""
 	}
-	return &Error{Kind: ErrFormat, Path: path, What: "a plain text has no " + what, Fix: "give a .jsonl or a .tsv file" + how + " with data.path"}
+	if f.question != "" {
+		what = "questions"
+	}
+	return &Error{Kind: ErrFormat, Path: path, What: "a plain text has no " + what, Fix: "give a .jsonl, .csv, .tsv or .parquet file" + how + " with data.path"}
 }
 
-// names returns the names that are wanted, in the order text, target, label, group.
-func (f fields) names() [4]string { return [4]string{f.text, f.target, f.label, f.group} }
+// values are what a source holds of a document, in the order of names.
+type values [6]string
+
+// names returns the names that are wanted, in the order text, target, label, group, question, start.
+func (f fields) names() values {
+	return values{f.text, f.target, f.label, f.group, f.question, f.start}
+}
 
 // set gives a document the values of names.
-func (d *document) set(values [4]string) {
-	d.text, d.label, d.group = []byte(values[0]), values[2], values[3]
-	if values[1] != "" {
-		d.target = []byte(values[1])
+func (d *document) set(v values) {
+	d.text, d.label, d.group, d.question = []byte(v[0]), v[2], v[3], v[4]
+	if v[1] != "" {
+		d.target = []byte(v[1])
+	}
+}
+
+// usable reports whether a document has what is asked of it. A question need not have an answer.
+func (f fields) usable(d document) bool {
+	return len(d.text) > 0 && (f.target == "" || f.question != "" || len(d.target) > 0)
+}
+
+// setPart takes the part that a source names itself.
+func (d *document) setPart(part string) {
+	if slices.Contains(PartNames, part) {
+		d.part = part
 	}
 }
 
@@ -133,9 +160,15 @@ func readSource(path string, f fields) (*source, error) {
 	if ext == ".tsv" && (f.table || f.target+f.label+f.group != "") {
 		return readLines(path, f, &columns{names: f.names()})
 	}
+	if ext == ".csv" {
+		return readTable(path, f)
+	}
+	if ext == ".parquet" {
+		return readParquet(path, f)
+	}
 	if !slices.Contains(textExtensions, ext) {
 		return nil, &Error{Kind: ErrFormat, Path: path, What: fmt.Sprintf("unknown extension %q", ext),
-			Fix: "use .txt (plain text) or .jsonl, also with .gz or .bz2, or a folder of .txt files"}
+			Fix: "use .txt (plain text), .jsonl, .csv or .tsv, also with .gz or .bz2, .parquet, or a folder of .txt files"}
 	}
 	if err := f.plain(path); err != nil {
 		return nil, err
@@ -168,7 +201,7 @@ func readFolder(root string, f fields) (*source, error) {
 	}
 	slices.SortFunc(paths, func(a, b string) int { return strings.Compare(filepath.ToSlash(a), filepath.ToSlash(b)) })
 	if f.target != "" {
-		return nil, &Error{Kind: ErrFormat, Path: root, What: "a folder of texts has no targets", Fix: "give a .jsonl or a .tsv file"}
+		return nil, &Error{Kind: ErrFormat, Path: root, What: "a folder of texts has no targets", Fix: "give a .jsonl, .csv, .tsv or .parquet file"}
 	}
 	src := &source{name: root}
 	left := maxBytes

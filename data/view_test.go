@@ -290,6 +290,9 @@ func TestFillsDoNotAllocate(t *testing.T) {
 		if objective == "image_density" {
 			c, n = Config{Objective: objective}, 64
 		}
+		if objective == "question_answering" {
+			c.Path, c.TargetField, n = questions(t, 60), "", 31
+		}
 		corpus, err := Load(c)
 		require.NoError(t, err)
 		s, err := corpus.Train.Sampler(n, 1)

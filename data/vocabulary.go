@@ -5,6 +5,8 @@ type vocabulary struct {
 	sizes       []int32 // bytes
 	first, last []bool  // whether the first and the last byte belong to a word
 	ids         specialIDs
+	typed       bool    // texts in one row have token types, as BERT's
+	twice       bool    // there are two separators between them, as in RoBERTa
 	text        []int32 // ids that stand for text, of a tokenizer that was trained elsewhere
 }
 
@@ -13,6 +15,7 @@ func newVocabulary(tok Tokenizer) *vocabulary {
 	v := &vocabulary{ids: specialIDs{-1, -1, -1, -1, -1, -1}}
 	if t, ok := tok.(*Pretrained); ok {
 		v.ids = t.ids
+		v.typed, v.twice = t.tok.Token(t.ids.cls) == "[CLS]", t.tok.Token(t.ids.sep) == "</s>"
 	} else if hasSpecials(tok) {
 		v.ids = ownIDs
 	}

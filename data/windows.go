@@ -21,7 +21,7 @@ func (p *Part) PlainWindows(t int) *Windows { return p.StridedWindows(t, t) }
 // end with the document, where stride < T.
 //
 // Where the text is not read from left to right (masked tokens) the windows lie end to end, whatever stride; of documents that are read as
-// a whole (classes, pairs) each is one window.
+// a whole (classes, pairs) each is one window, and of questions the windows lie as data.doc_stride says.
 //
 // The windows of a task are its examples, whatever stride; there are none if T is shorter than they are (see CheckWindows).
 func (p *Part) StridedWindows(t, stride int) *Windows {
@@ -42,6 +42,10 @@ func (p *Part) StridedWindows(t, stride int) *Windows {
 		return w
 	}
 	for d := range p.Documents() {
+		if v, ok := p.view.(asksInWindows); ok && p.inputs(d) > 0 {
+			w.add(v.windows(p, d, t)...)
+			continue
+		}
 		a := p.bounds[d]
 		z := a + p.inputs(d)
 		if f.whole {
@@ -52,15 +56,20 @@ func (p *Part) StridedWindows(t, stride int) *Windows {
 			if stride < t {
 				start = max(a, end-t)
 			}
-			s := span{d, start, end, from}
-			targets, bytes := p.view.scored(p, s, t, w.key(len(w.spans)))
-			w.spans = append(w.spans, s)
-			w.scored += int64(targets)
-			w.bytes += bytes
+			w.add(span{d, start, end, from})
 			from = end
 		}
 	}
 	return w
+}
+
+func (w *Windows) add(spans ...span) {
+	for _, s := range spans {
+		targets, bytes := w.part.view.scored(w.part, s, w.t, w.key(len(w.spans)))
+		w.spans = append(w.spans, s)
+		w.scored += int64(targets)
+		w.bytes += bytes
+	}
 }
 
 // Len is the number of windows.

@@ -1,0 +1,256 @@
+package data
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/parquet-go/parquet-go"
+)
+
+// readParquet reads a document from each row of a parquet file. Fields are names of columns; those below another are named with a dot, and of a
+// list the first element counts. A column "split" may say which part a row belongs to. Of question_answering there may be, in place of the
+// answer's column, lists answers.text and answers.answer_start, as SQuAD has them.
+//
+// Cost: the wanted columns, a page of each at a time; other columns are not read.
+//
+// Errors: ErrTorn for a damaged file; ErrFormat for a column that is not there, with those that are; ErrTooLarge, ErrEmpty.
+func readParquet(path string, f fields) (src *source, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fileError(path, err)
+	}
+	defer func() { _ = file.Close() }()
+	torn := func(why any) error {
+		return &Error{Kind: ErrTorn, Path: path, What: fmt.Sprintf("damaged parquet file (%v)", why), Fix: "fetch or write the file again"}
+	}
+	defer func() { // the reader of the format takes what lengths and codes a file gives for true
+		if why := recover(); why != nil {
+			src, err = nil, torn(why)
+		}
+	}()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, fileError(path, err)
+	}
+	if info.Size() == 0 {
+		return nil, emptyError(path)
+	}
+	opened, err := parquet.OpenFile(file, info.Size(), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
+	if err != nil {
+		return nil, torn(err)
+	}
+	table, err := newParquetTable(path, f, opened)
+	if err != nil {
+		return nil, err
+	}
+	src = &source{name: path}
+	left := maxBytes
+	for _, group := range opened.RowGroups() {
+		if err := table.open(group); err != nil {
+			return nil, torn(err)
+		}
+		for range group.NumRows() {
+			doc, size, err := table.document(f)
+			own := (*Error)(nil)
+			switch {
+			case errors.As(err, &own):
+				return nil, err
+			case err != nil:
+				return nil, torn(err)
+			}
+			if left -= int64(size); left < 0 {
+				return nil, &Error{Kind: ErrTooLarge, Path: path, What: fmt.Sprintf("more than %d bytes of text", maxBytes), Fix: "train on a part of it"}
+			}
+			if f.usable(doc) {
+				src.docs = append(src.docs, doc)
+			}
+		}
+		table.close()
+	}
+	return src.whole(f, "give rows with the columns "+strings.Join(f.wanted(), ", "))
+}
+
+// parquetTable reads rows of the wanted columns.
+type parquetTable struct {
+	path    string
+	row     int
+	columns [len(values{}) + 3]*parquetColumn // those of names, then split, answers.text and answers.answer_start; nil: not there or not wanted
+}
+
+// The columns that have no key.
+const (
+	splitColumn = len(values{}) + iota
+	answerTexts
+	answerStarts
+)
+
+// newParquetTable finds the columns.
+func newParquetTable(path string, f fields, file *parquet.File) (*parquetTable, error) {
+	t := &parquetTable{path: path}
+	have := map[string]int{}
+	var names []string
+	for at, full := range file.Schema().Columns() {
+		full = slices.DeleteFunc(slices.Clone(full), func(s string) bool { // what the format puts between a list and its elements
+			return slices.Contains([]string{"list", "element", "item", "array", "bag", "array_element"}, s)
+		})
+		name := strings.Join(full, ".")
+		have[name] = at
+		names = append(names, name)
+	}
+	column := func(name string) *parquetColumn {
+		if at, ok := have[name]; ok && name != "" {
+			return &parquetColumn{at: at}
+		}
+		return nil
+	}
+	t.columns[splitColumn] = column("split")
+	if f.question != "" {
+		t.columns[answerTexts], t.columns[answerStarts] = column(answersField+".text"), column(answersField+".answer_start")
+	}
+	for i, name := range f.names() {
+		if name == "" {
+			continue
+		}
+		if t.columns[i] = column(name); t.columns[i] == nil && i != 5 && (i != 1 || t.columns[answerTexts] == nil) {
+			return nil, &Error{Kind: ErrFormat, Path: path, What: fmt.Sprintf("no column %q (there are: %s)", name, strings.Join(names, ", ")), Fix: "name the column with " + fieldKeys[i]}
+		}
+	}
+	return t, nil
+}
+
+// open begins a group of rows.
+func (t *parquetTable) open(group parquet.RowGroup) error {
+	chunks := group.ColumnChunks()
+	for _, c := range t.columns {
+		if c == nil {
+			continue
+		}
+		if c.at >= len(chunks) {
+			return errors.New("a group of rows lacks a column")
+		}
+		c.pages, c.values, c.n, c.next = chunks[c.at].Pages(), nil, 0, 0
+	}
+	return nil
+}
+
+func (t *parquetTable) close() {
+	for _, c := range t.columns {
+		if c != nil {
+			_ = c.pages.Close()
+		}
+	}
+}
+
+// document is that of the next row, and how many bytes it has.
+func (t *parquetTable) document(f fields) (doc document, size int, err error) {
+	t.row++
+	doc.name = fmt.Sprintf("%s:%d", t.path, t.row)
+	var cells [len(t.columns)][]string
+	for i, c := range t.columns {
+		if c == nil {
+			continue
+		}
+		if cells[i], err = c.row(); err != nil {
+			return doc, 0, err
+		}
+		for _, s := range cells[i] {
+			size += len(s)
+		}
+	}
+	var got values
+	for i := range got {
+		if len(cells[i]) > 0 {
+			got[i] = cells[i][0]
+		}
+	}
+	doc.set(got)
+	if len(cells[splitColumn]) > 0 {
+		doc.setPart(cells[splitColumn][0])
+	}
+	if f.question != "" {
+		texts, starts := one(got)
+		if len(texts) == 0 {
+			texts, starts = cells[answerTexts], cells[answerStarts]
+		}
+		if what := doc.ask(texts, starts); what != "" {
+			return doc, 0, &Error{Kind: ErrFormat, Path: t.path, Line: t.row, What: what, Fix: "check " + fieldKeys[1] + " and " + fieldKeys[5] + ", which counts characters from 0"}
+		}
+	}
+	return doc, size, nil
+}
+
+// parquetColumn reads a column from its pages.
+type parquetColumn struct {
+	at     int
+	pages  parquet.Pages
+	values parquet.ValueReader // of the page; nil: the next one is to be read
+	buffer [64]parquet.Value
+	n      int // values in buffer
+	next   int // of them
+}
+
+// peek is the next value.
+func (c *parquetColumn) peek() (parquet.Value, error) {
+	for c.next == c.n {
+		if c.values == nil {
+			page, err := c.pages.ReadPage()
+			if err != nil {
+				return parquet.Value{}, err
+			}
+			c.values = page.Values()
+		}
+		var err error
+		c.next = 0
+		c.n, err = c.values.ReadValues(c.buffer[:])
+		if errors.Is(err, io.EOF) {
+			c.values = nil
+		} else if err != nil {
+			return parquet.Value{}, err
+		}
+	}
+	return c.buffer[c.next], nil
+}
+
+// row are the values of the next row that are not null.
+func (c *parquetColumn) row() ([]string, error) {
+	var cells []string
+	for first := true; ; first = false {
+		v, err := c.peek()
+		if errors.Is(err, io.EOF) && !first {
+			return cells, nil
+		}
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !first && v.RepetitionLevel() == 0 {
+			return cells, nil
+		}
+		if !v.IsNull() {
+			cells = append(cells, parquetText(v))
+		}
+		c.next++
+	}
+}
+
+// parquetText is a value as text: numbers and truth values do for a class or a group.
+func parquetText(v parquet.Value) string {
+	switch v.Kind() {
+	case parquet.ByteArray, parquet.FixedLenByteArray:
+		return string(v.ByteArray())
+	case parquet.Boolean:
+		return strconv.FormatBool(v.Boolean())
+	case parquet.Int32:
+		return strconv.Itoa(int(v.Int32()))
+	case parquet.Int64:
+		return strconv.FormatInt(v.Int64(), 10)
+	}
+	return v.String()
+}
