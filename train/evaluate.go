@@ -73,6 +73,7 @@ func (e *Evaluator) Run(ctx context.Context, w *data.Windows, limit int, progres
 	s := Score{Task: e.task, mixed: g.goal.mixed > 0}
 	counts := newTallies(g.goal, e.batch)
 	counts.period = e.Period
+	var answers answering
 	total := 0.0
 	n := w.Len()
 	if limit > 0 {
@@ -95,6 +96,13 @@ func (e *Evaluator) Run(ctx context.Context, w *data.Windows, limit int, progres
 		} else {
 			total += counts.add(e.batch, floats64[float64](g.rows), right[float64](g.goal, e.batch, g.logits))
 		}
+		if g.goal.pointer {
+			for r := range min(g.B, n-first) {
+				if q, ok := w.Question(first + r); ok {
+					answers.add(q, e.logit(r))
+				}
+			}
+		}
 		if g.goal.bytes {
 			s.Bytes += e.batch.Bytes
 		}
@@ -109,11 +117,21 @@ func (e *Evaluator) Run(ctx context.Context, w *data.Windows, limit int, progres
 	if !finite(total) {
 		return s, &DivergedError{Loss: total / float64(s.Tokens), Evaluation: true}
 	}
-	s.Loss = total / float64(s.Tokens)
+	s.Loss, s.Answers = total/float64(s.Tokens), answers.score()
 	s.Position = counts.bins.scores()
 	s.Offset = counts.offsets()
 	s.Examples, s.Exact, s.Depth = counts.all.examples, counts.all.exact, counts.depths()
 	return s, nil
+}
+
+// logit gives those of row r, of a task whose logits are [B,T,2].
+func (e *Evaluator) logit(r int) func(place, end int) float64 {
+	of := floats64[float32]
+	if !engine.IsF32(e.graph.logits) {
+		of = floats64[float64]
+	}
+	x, t := of(e.graph.logits), e.graph.T
+	return func(place, end int) float64 { return x((r*t+place)*2 + end) }
 }
 
 func floats64[F kernels.Float](v engine.Value) func(i int) float64 {

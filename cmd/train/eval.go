@@ -76,17 +76,19 @@ type evalDone struct {
 	Accuracy    *float64              `json:"accuracy"`      // null of regression
 	Tokens      int64                 `json:"tokens"`        // scored: tokens, examples, ends of answers, numbers
 	Checkpoint  string                `json:"checkpoint"`
-	Position    []train.PositionScore `json:"by_position"`              // null where what is scored has no place
-	BitsPerTok  *float64              `json:"bits_per_token,omitempty"` // of masked_lm: bits for each masked token
-	BitsPerDim  *float64              `json:"bits_per_dim,omitempty"`   // of images
-	MSE         *float64              `json:"mse,omitempty"`            // of regression, of one number
-	Exact       *float64              `json:"exact_match,omitempty"`    // of a task, answers and pairs: examples with everything right
-	Depth       []train.DepthScore    `json:"by_depth,omitempty"`       // of a task that hides something
-	Offset      []train.PositionScore `json:"by_offset,omitempty"`      // with --period
-	ChrF        *float64              `json:"chrf,omitempty"`           // of an encoder-decoder: chrF2 of what it writes, 0 to 100
-	ChrFCopy    *float64              `json:"chrf_copy,omitempty"`      // what its sources would get
-	Texts       int                   `json:"texts,omitempty"`          // how many texts that is of
-	Samples     []sample              `json:"samples,omitempty"`        // with --samples
+	Position    []train.PositionScore `json:"by_position"`                // null where what is scored has no place
+	BitsPerTok  *float64              `json:"bits_per_token,omitempty"`   // of masked_lm: bits for each masked token
+	BitsPerDim  *float64              `json:"bits_per_dim,omitempty"`     // of images
+	MSE         *float64              `json:"mse,omitempty"`              // of regression, of one number
+	Exact       *float64              `json:"exact_match,omitempty"`      // of a task, answers and pairs: examples with everything right
+	ExactText   *float64              `json:"exact_match_text,omitempty"` // of questions: answers in words that are right
+	F1Text      *float64              `json:"f1_text,omitempty"`          // and the F1 of their words
+	Depth       []train.DepthScore    `json:"by_depth,omitempty"`         // of a task that hides something
+	Offset      []train.PositionScore `json:"by_offset,omitempty"`        // with --period
+	ChrF        *float64              `json:"chrf,omitempty"`             // of an encoder-decoder: chrF2 of what it writes, 0 to 100
+	ChrFCopy    *float64              `json:"chrf_copy,omitempty"`        // what its sources would get
+	Texts       int                   `json:"texts,omitempty"`            // how many texts that is of
+	Samples     []sample              `json:"samples,omitempty"`          // with --samples
 	*prefixDone                       // with --prefix
 }
 
@@ -111,6 +113,9 @@ func newEvalDone(split, checkpoint string, s train.Score, ofTask bool) evalDone 
 	if ofTask || s.Task == "question_answering" || s.Task == "seq2seq_lm" {
 		done.Exact = train.Number(s.ExactMatch())
 	}
+	if a := s.Answers; a != nil {
+		done.ExactText, done.F1Text = &a.ExactMatch, &a.F1
+	}
 	return done
 }
 
@@ -132,6 +137,9 @@ func scoreText(s train.Score) string {
 	text += fmt.Sprintf(", perplexity %.3f", s.Perplexity())
 	if accuracy := train.Number(s.Accuracy()); accuracy != nil {
 		text += ", accuracy " + percent(*accuracy)
+	}
+	if a := s.Answers; a != nil {
+		text += ", exact match in words " + percent(a.ExactMatch) + ", F1 " + percent(a.F1)
 	}
 	return text
 }
