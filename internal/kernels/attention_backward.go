@@ -171,7 +171,9 @@ func (j *attnJob[F]) backwardTile(w *attnSpace[F], p *chunkPlan, task, b, h, i i
 		j.keyGrads(w, task, h, n, q, ldq)
 	}
 	if a.RowsQ {
-		t.copyRows(n, a.D, w.dq, w.ldk, j.rowDQ(b, h, i), a.D)
+		if n > 0 {
+			t.copyRows(n, a.D, w.dq, w.ldk, j.rowDQ(b, h, i), a.D)
+		}
 		return
 	}
 	if qs.index == nil {

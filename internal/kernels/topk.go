@@ -196,20 +196,25 @@ func Dots[F Float](d int, q, x []F, ldx int, rows []int32, out []F) {
 	attnKernelsFor[F](d, d).gatherDots(len(rows), d, q, x, ldx, rows, out)
 }
 
-// Products writes c[i][j] = a[i] · b[j] for m rows of a and n of b, of k numbers, on the caller's worker alone. Cost: m·n·k.
+// Products writes c[i][j] = a[i] · b[j] for m rows of a and n of b, of k numbers (best a multiple of 8), on the caller's worker alone. Cost:
+// m·n·k.
 func Products[F Float](m, n, k int, a []F, lda int, b []F, ldb int, c []F, ldc int) {
 	t := attnKernelsFor[F](k, k)
-	var rows [Tile]int32
 	for j := 0; j < n; j += Tile {
 		cols := min(Tile, n-j)
-		for x := range cols {
-			rows[x] = int32(j + x)
-		}
 		for i := range m {
-			t.gatherDots(cols, k, a[i*lda:], b, ldb, rows[:cols], c[i*ldc+j:])
+			t.gatherDots(cols, k, a[i*lda:], b[j*ldb:], ldb, inOrder[:cols], c[i*ldc+j:])
 		}
 	}
 }
+
+// inOrder is 0, 1, 2, …
+var inOrder = func() (rows [Tile]int32) {
+	for x := range rows {
+		rows[x] = int32(x)
+	}
+	return rows
+}()
 
 // Best moves the m keys with the greatest scores to the front, in no order; of equal scores those that come first. It returns how many
 // they are.

@@ -97,3 +97,51 @@ func TestTopKAgainstSorting(t *testing.T) {
 	bad := TopK[float32]{B: 1, H: 1, TQ: 1, TK: 2, D: 1, K: 3}
 	require.ErrorIs(t, bad.Run(), ErrAttention)
 }
+
+func TestBestAndProducts(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 5))
+	for n := range 40 {
+		scores, keys := make([]float64, n), make([]int32, n)
+		for i := range keys {
+			scores[i], keys[i] = float64(rng.IntN(9)), int32(i)
+		}
+		rng.Shuffle(n, func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
+		of := make([]float64, n)
+		for i, k := range keys {
+			of[k] = scores[i]
+		}
+		want := slices.Clone(keys)
+		slices.SortFunc(want, func(a, b int32) int {
+			if of[a] != of[b] {
+				return int(of[b] - of[a])
+			}
+			return int(a - b)
+		})
+		m := Best(7, scores, keys)
+		require.Equal(t, min(7, n), m)
+		require.ElementsMatch(t, want[:m], keys[:m])
+	}
+	const m, n, k = 3, 131, 16
+	a, b, c := make([]float32, m*k), make([]float32, n*(k+3)), make([]float32, m*n)
+	for i := range a {
+		a[i] = float32(rng.IntN(9) - 4)
+	}
+	for i := range b {
+		b[i] = float32(rng.IntN(9) - 4)
+	}
+	eachAttnSet(t, func(t *testing.T) {
+		Products(m, n, k, a, k, b, k+3, c, n)
+		for i := range m {
+			for j := range n {
+				var want float32
+				for e := range k {
+					want += a[i*k+e] * b[j*(k+3)+e]
+				}
+				require.Equal(t, want, c[i*n+j])
+			}
+		}
+		out := make([]float32, 2)
+		Dots(k, a, b, k+3, []int32{100, 7}, out)
+		require.Equal(t, []float32{c[100], c[7]}, out)
+	})
+}

@@ -303,7 +303,6 @@ func (f *finder[F]) drop(m int) {
 
 // rerank keeps the m candidates with the greatest products, of equal ones the first.
 func (f *finder[F]) rerank(q, k []F, row, m int) {
-	slices.Sort(f.keys)
 	f.scores = sized(f.scores, len(f.keys))
 	kernels.Dots(len(q), q, k, row, f.keys, f.scores)
 	for e, s := range f.scores {

@@ -13,7 +13,7 @@ import (
 type mipsIndex[F kernels.Float] struct {
 	c      MIPS
 	n, d   int
-	mapped []F // [n][d + extra] keys
+	mapped []F // [n][width] keys
 	query  []F // mapped
 
 	// inverted lists: the keys of cell c are lists[ptr[c]:ptr[c+1]], rising
@@ -23,15 +23,17 @@ type mipsIndex[F kernels.Float] struct {
 	ptr, lists []int32
 	scores     []F
 	order      []int32
+	sums       []F // of move
+	counts     []int
 
-	// hashes: of table t and key j code[t·n+j]; planes are what they are made by, [tables·bits][d + extra], offsets of l2
+	// hashes: of table t and key j code[t·n+j]; planes are what they are made by, [tables·bits][width], offsets of l2
 	planes, offsets, dots []F
 	code                  []uint32
 	byCode                [][]int32 // of each table the keys by code, then by place
 }
 
-// extra channels of the map.
-func (x *mipsIndex[F]) width() int { return x.d + x.c.normMap().Extra() }
+// width is how many channels the map makes, and zeros up to what the kernels like.
+func (x *mipsIndex[F]) width() int { return (x.d + x.c.normMap().Extra() + 7) &^ 7 }
 
 // normal is a number of a stream of normal ones (Box and Muller).
 func normal(key, i uint64) float64 {
@@ -49,6 +51,8 @@ func (x *mipsIndex[F]) build(c MIPS, keys []F, row, n, d int, key uint64) {
 	for j := range n {
 		bound = max(bound, length(keys[j*row:][:d]))
 	}
+	clear(x.mapped)
+	clear(x.query)
 	for j := range n {
 		MapKey(c.normMap(), keys[j*row:][:d], bound, x.mapped[j*w:][:w])
 	}
@@ -124,7 +128,10 @@ func (x *mipsIndex[F]) assign() {
 // move puts every center in the direction of the sum of its keys.
 func (x *mipsIndex[F]) move() {
 	w := x.width()
-	sums, counts := make([]F, x.cells*w), make([]int, x.cells)
+	x.sums, x.counts = sized(x.sums, x.cells*w), sized(x.counts, x.cells)
+	sums, counts := x.sums, x.counts
+	clear(sums)
+	clear(counts)
 	for j, c := range x.cell {
 		kernels.Axpy(1, x.mapped[j*w:][:w], sums[int(c)*w:][:w])
 		counts[c]++

@@ -61,6 +61,16 @@ func BenchmarkSorted(b *testing.B) {
 			o, _ := AttendSorted(b, Sorted{Chosen: Chosen{Heads: heads}, OrderQ: keysNode(b, "order", order, 1, heads, n), ChunkQ: 256, Causal: true, Slots: true}, q, k, v)
 			return o
 		},
+		"top 32": func(b *layers.Builder, q, k, v *Node) *Node {
+			return TopK{K: 32, Causal: true}.attend(b, Chosen{Heads: heads}, q, k, v)
+		},
+		"ivf 32": func(b *layers.Builder, q, k, v *Node) *Node {
+			return MIPS{K: 32, Causal: true, Rerank: true}.attend(b, Chosen{Heads: heads}, q, k, v)
+		},
+		"full": func(b *layers.Builder, q, k, v *Node) *Node {
+			o, _ := Attend(b, Config{Pattern: Causal(Full{}), Heads: heads}, q, k, v)
+			return o
+		},
 		"chosen": func(b *layers.Builder, q, k, v *Node) *Node {
 			keys := make([]int32, heads*n*32)
 			for x := range keys {
