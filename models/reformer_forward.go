@@ -13,33 +13,27 @@ import (
 
 // Forward adds the network to the graph. Hidden are the second stream, first that of the embeddings, then behind each layer; the last one is what
 // heads read, [B,T,2C].
-func (m *Reformer) Forward(b *layers.Builder, in Inputs, _ int) Outputs {
+func (m *Reformer) Forward(b *layers.Builder, in Inputs, layersPerBlock int) Outputs {
 	x := m.embed(b, &in)
 	if b.Err() != nil {
 		return Outputs{}
 	}
 	var out Outputs
-	blocks, hashed := make([]engine.ReversibleBlock, m.Layers), 0
+	var halves []engine.Branch
+	hashed := 0
 	for l, kind := range m.cfg.AttnLayers {
 		lb := b.Scope(fmt.Sprint("reformer.encoder.layers.", l))
 		number := hashed
 		if kind == "lsh" {
 			hashed++
 		}
-		blocks[l] = engine.ReversibleBlock{
-			F: func(x *Node) *Node {
-				out.Hidden = append(out.Hidden, x)
-				return m.attendIn(lb.Scope("attention"), l, number, x, in)
-			},
-			G: func(x *Node) *Node { return m.feedIn(lb.Scope("feed_forward"), x) },
-		}
+		halves = append(halves, func(x *Node) *Node {
+			out.Hidden = append(out.Hidden, x)
+			return m.attendIn(lb.Scope("attention"), l, number, x, in)
+		}, func(x *Node) *Node { return m.feedIn(lb.Scope("feed_forward"), x) })
 	}
-	y1, y2, err := engine.Reversible(x, x, blocks...)
+	y1, y2 := streams(b, x, m.Layers, layersPerBlock, halves)
 	if b.Err() != nil {
-		return Outputs{} // a branch failed and says where
-	}
-	if err != nil {
-		b.Fail(err)
 		return Outputs{}
 	}
 	eb := b.Scope("reformer.encoder")

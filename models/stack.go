@@ -216,20 +216,23 @@ func (s *stack) reversible(b *layers.Builder, x *Node, in Inputs, mem memory, la
 	return meanOfStreams(b, x, s.Layers, layersPerBlock, halves)
 }
 
-// meanOfStreams runs reversible halves of n layers from two equal streams and gives their mean.
+// meanOfStreams is the mean of what streams gives.
 func meanOfStreams(b *layers.Builder, x *Node, n, layersPerBlock int, halves []engine.Branch) *Node {
+	y1, y2 := streams(b, x, n, layersPerBlock, halves)
+	return layers.Scale(b, layers.Add(b, y1, y2), 0.5)
+}
+
+// streams runs reversible halves of n layers from two equal streams. With layersPerBlock > 1 the streams before every so many layers are kept.
+func streams(b *layers.Builder, x *Node, n, layersPerBlock int, halves []engine.Branch) (y1, y2 *Node) {
 	anchors := 0
 	if layersPerBlock > 1 { // one layer is what is computed back at a time anyway
 		anchors = layersPerBlock * len(halves) / n
 	}
 	y1, y2, err := engine.ReversibleHalves(x, x, anchors, halves...)
-	if b.Err() != nil {
-		return nil // a branch failed and says where
+	if b.Err() == nil { // else a branch failed and says where
+		b.Fail(err)
 	}
-	if err != nil {
-		return b.Fail(err)
-	}
-	return layers.Scale(b, layers.Add(b, y1, y2), 0.5)
+	return y1, y2
 }
 
 func (s *stack) initial() layers.Init {
