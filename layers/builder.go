@@ -54,15 +54,16 @@ type state struct {
 	opts   Options
 	err    error
 
-	scopes map[*Node]string
-	blocks map[*Node]int
-	block  int // current recompute block, 0 outside
-	last   int // newest recompute block
-	again  bool
-	sites  map[string]int
-	inputs map[string]*Node
-	weight map[string]*Node
-	order  []string // names of the parameters in use, in order of first use
+	scopes  map[*Node]string
+	blocks  map[*Node]int
+	block   int // current recompute block, 0 outside
+	last    int // newest recompute block
+	again   bool
+	sites   map[string]int
+	inputs  map[string]*Node
+	weight  map[string]*Node
+	adapted map[string]*Node // of weights that are changed, see LoRA
+	order   []string         // names of the parameters in use, in order of first use
 
 	updates []StateUpdate
 	terms   Nodes // of the model's own loss
@@ -76,7 +77,7 @@ func New(g *gorgonia.ExprGraph, params *Params, o Options) *Builder {
 	return &Builder{state: &state{
 		graph: g, params: params, opts: o,
 		scopes: map[*Node]string{}, blocks: map[*Node]int{}, sites: map[string]int{},
-		inputs: map[string]*Node{}, weight: map[string]*Node{}, once: map[string]*Node{},
+		inputs: map[string]*Node{}, weight: map[string]*Node{}, adapted: map[string]*Node{}, once: map[string]*Node{},
 	}}
 }
 
@@ -166,14 +167,24 @@ func (b *Builder) Param(name string, init Init, shape ...int) *Node {
 	if err != nil {
 		return b.Fail(err)
 	}
-	if n := b.weight[full]; n != nil {
+	n := b.leaf(p)
+	if p.changed {
+		return b.changed(p, n)
+	}
+	return n
+}
+
+// leaf is the node of a weight, as it lies in memory.
+func (b *Builder) leaf(p *Param) *Node {
+	if n := b.weight[p.Name]; n != nil {
 		return n
 	}
-	n := gorgonia.NewTensor(b.graph, b.Dtype(), len(shape), gorgonia.WithShape(shape...), gorgonia.WithName(full),
+	shape := p.Value.Shape()
+	n := gorgonia.NewTensor(b.graph, b.Dtype(), len(shape), gorgonia.WithShape(shape...), gorgonia.WithName(p.Name),
 		gorgonia.WithValue(p.Value))
 	b.scopes[n] = b.path
-	b.weight[full] = n
-	b.order = append(b.order, full)
+	b.weight[p.Name] = n
+	b.order = append(b.order, p.Name)
 	return n
 }
 

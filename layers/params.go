@@ -19,6 +19,11 @@ type Param struct {
 	Frozen  bool          // not trained
 	State   bool          // not a weight: it is learned without gradients, see Builder.State
 	Group   string        // of the weights that have an optimiser of their own; "": the model's
+
+	Rate  float64  // factor of the learning rate; 0: 1
+	Decay *float64 // weight decay; nil: that of the optimiser
+
+	changed bool // by LoRA, see AddLoRA
 }
 
 // Params is an ordered set of named weights of one dtype. Graphs that are built with the same set share its memory.

@@ -83,3 +83,24 @@ func TestPredictorRefuses(t *testing.T) {
 	_, err = p.Run(ctx, []Sequence{{IDs: []int32{1}}})
 	require.ErrorIs(t, err, context.Canceled)
 }
+
+// BenchmarkPredictor is a BERT of the size of MiniLM on eight sequences of 512 tokens, to be set beside
+//
+//	m = transformers.BertModel(BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)).eval(); m(input_ids)
+func BenchmarkPredictor(b *testing.B) {
+	m, err := New([]byte(`{"model_type":"bert","architectures":["BertModel"],"vocab_size":30522,"hidden_size":384,"num_hidden_layers":6,"num_attention_heads":12,
+		"intermediate_size":1536,"max_position_embeddings":512,"type_vocab_size":2}`))
+	require.NoError(b, err)
+	params, err := NewParams(m, tensor.Float32, 1)
+	require.NoError(b, err)
+	p, err := NewPredictor(m, params, PredictorOptions{})
+	require.NoError(b, err)
+	all := make([]Sequence, 8)
+	for i := range all {
+		all[i].IDs = tokens(512, 30000)
+	}
+	for b.Loop() {
+		_, err := p.Run(context.Background(), all)
+		require.NoError(b, err)
+	}
+}

@@ -39,7 +39,7 @@ func NewSession(m Causal, params *layers.Params, limit int) (*Session, error) {
 	if err := checkSingle(params); err != nil {
 		return nil, err
 	}
-	d, why, err := newDecoding[float32](m, params, limit)
+	d, why, err := newDecoding[float32](m, params.Merged(), limit)
 	if err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ func NewSeq2SeqSession(m Seq2Seq, params *layers.Params, limit int) (*Seq2SeqSes
 	if err := checkSingle(params); err != nil {
 		return nil, err
 	}
-	d, r, why, err := newSeq2SeqDecoding[float32](m.halves(), params, limit)
+	d, r, why, err := newSeq2SeqDecoding[float32](m.halves(), params.Merged(), limit)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package models
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -97,6 +98,7 @@ func (e *WeightsError) none() bool { return len(e.Missing)+len(e.Unknown)+len(e.
 func readWeights(m Model, params *layers.Params, file *checkpoints.Safetensors) (*WeightsError, error) {
 	var faults WeightsError
 	found := map[string]string{} // the name in the file
+	changes := map[string]bool{} // weights that LoRA changes, which is added to them
 	for _, name := range file.Names() {
 		if t, ok := tableOf(m, params, name); ok {
 			if err := readTable(params, t, file, name); err != nil {
@@ -115,6 +117,10 @@ func readWeights(m Model, params *layers.Params, file *checkpoints.Safetensors) 
 			p, ok = params.Get(BasePrefix(m) + here)
 		}
 		if !ok && passedOver(m, name) {
+			continue
+		}
+		if weight, _, added := layers.LoRAParts(name); !ok && added {
+			changes[weight] = true
 			continue
 		}
 		if !ok {
@@ -145,12 +151,46 @@ func readWeights(m Model, params *layers.Params, file *checkpoints.Safetensors) 
 			return nil, err
 		}
 	}
+	for _, weight := range slices.Sorted(maps.Keys(changes)) {
+		if err := mergeChange(params, file, weight); err != nil {
+			return nil, err
+		}
+	}
 	for _, p := range params.All() {
 		if found[p.Name] == "" {
 			faults.Missing = append(faults.Missing, p.Name)
 		}
 	}
 	return &faults, nil
+}
+
+// mergeChange adds to a weight what a run with LoRA has stored beside it.
+func mergeChange(params *layers.Params, file *checkpoints.Safetensors, weight string) error {
+	stem := strings.TrimSuffix(weight, ".weight")
+	read := func(name string) (*tensor.Dense, error) {
+		info, ok := file.Info(name)
+		if !ok {
+			return nil, fmt.Errorf("lora: %s is missing beside %s", name, weight)
+		}
+		v := tensor.New(tensor.Of(params.Dtype()), tensor.WithShape(info.Shape...))
+		if params.Dtype() == tensor.Float32 {
+			return v, file.ReadFloat32s(name, v.Float32s())
+		}
+		return v, file.ReadFloat64s(name, v.Float64s())
+	}
+	a, err := read(stem + ".lora_A.weight")
+	if err != nil {
+		return err
+	}
+	b, err := read(stem + ".lora_B.weight")
+	if err != nil {
+		return err
+	}
+	alpha, err := file.Float64s(stem + ".lora_alpha")
+	if err != nil || len(alpha) != 1 {
+		return errors.Join(fmt.Errorf("lora: %s.lora_alpha is not one number", stem), err)
+	}
+	return params.MergeLoRA(weight, a, b, alpha[0])
 }
 
 // passedOver tells whether a tensor that is no weight of the model may be there all the same.

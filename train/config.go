@@ -36,6 +36,8 @@ type Config struct {
 	WeightDecay float64 `json:"weight_decay"` // decoupled; matrices only: vectors (biases, norms) do not decay
 	GradClip    float64 `json:"grad_clip"`    // largest global norm of the gradient; 0 = no clipping
 
+	FineTuning // freeze, lora, param_groups, layer_decay, class_weights
+
 	LabelSmoothing float64 `json:"label_smoothing"`
 	Recompute      string  `json:"recompute"` // none, cheap, block, every:c
 
@@ -85,6 +87,7 @@ func (c Config) Validate() error {
 	want(c.GlobalBatch <= math.MaxInt32, "global_batch", c.GlobalBatch, fmt.Sprintf("at most %d", math.MaxInt32))
 	c.validatePhases(want)
 	c.validatePolicy(want)
+	c.FineTuning.validate(want)
 	want(c.LR > 0, "lr", c.LR, "more than 0")
 	want(schedules[c.Schedule] != nil, "schedule", c.Schedule, "one of "+strings.Join(ScheduleNames(), ", "))
 	want(c.WarmupSteps >= 0, "warmup_steps", c.WarmupSteps, "at least 0")

@@ -38,8 +38,13 @@ func (o *AdamW) Update(c Config, lr, scale float64, grads []gorgonia.Value) {
 	o.Step++
 	for i, p := range o.params {
 		k := kernels.AdamW{LR: lr, Beta1: c.AdamBeta1, Beta2: c.AdamBeta2, Eps: c.AdamEpsilon, WeightDecay: c.WeightDecay, Scale: scale, Step: o.Step - o.skipped}
-		if p.NoDecay {
+		if p.Decay != nil {
+			k.WeightDecay = *p.Decay
+		} else if p.NoDecay {
 			k.WeightDecay = 0
+		}
+		if p.Rate != 0 {
+			k.LR *= p.Rate
 		}
 		if engine.IsF32(p.Value) {
 			adamw[float32](k, p.Value, o.m[i], o.v[i], grads[i])

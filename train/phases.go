@@ -131,7 +131,7 @@ func (c Config) sameWeights(m models.Model, params *layers.Params) error {
 		if err != nil {
 			return err
 		}
-		same := its.Len() == params.Len()
+		same := its.Len() == len(ownWeights(params))
 		for _, p := range its.All() {
 			q, ok := params.Get(p.Name)
 			same = same && ok && slices.Equal(p.Value.Shape(), q.Value.Shape())
@@ -142,6 +142,14 @@ func (c Config) sameWeights(m models.Model, params *layers.Params) error {
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// ownWeights are those of the model itself, without what LoRA adds.
+func ownWeights(params *layers.Params) []*layers.Param {
+	return slices.DeleteFunc(slices.Clone(params.All()), func(p *layers.Param) bool {
+		_, _, added := layers.LoRAParts(p.Name)
+		return added
+	})
 }
 
 // progressed is what decides how long the sequences of a curriculum are. It is part of a checkpoint.

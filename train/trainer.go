@@ -47,6 +47,9 @@ func NewTrainer(m models.Model, params *layers.Params, part *data.Part, c Config
 	if err := c.sameWeights(m, params); err != nil {
 		return nil, err
 	}
+	if err := c.fineTune(m, params); err != nil {
+		return nil, err
+	}
 	t := &Trainer{Model: m, Params: params, Config: c, Adam: NewAdamW(nil), part: part}
 	if c.Curriculum != nil {
 		k := c.Curriculum.filled()
@@ -86,28 +89,31 @@ func (t *Trainer) Step() (StepEvent, error) {
 		e.Length = t.length
 	}
 	start := time.Now()
-	position, kept := t.Position(step-1), 0
+	position, kept := t.Position(step-1), 0.0
 	for _, b := range t.batches {
 		position = t.fill(position, b)
-		_, n := t.graph.goal.count(b)
-		kept += n
+		kept += t.graph.goal.weight(b, t.Config.ClassWeights)
+	}
+	if kept == 0 {
+		kept = 1
 	}
 	grads := t.graph.grads
 	loss, own := 0.0, 0.0
 	var earned earnings
-	t.graph.setWeights(1/float64(max(kept, 1)), 1/float64(len(t.batches)))
+	t.graph.setWeights(1/kept, 1/float64(len(t.batches)))
 	if !t.graph.ready() { // state takes its first values from what the first batch gives
 		if err := t.run(step, 0); err != nil {
 			return e, err
 		}
 		t.graph.startState()
 	}
-	for i := range t.batches {
+	for i, b := range t.batches {
+		t.graph.setClassWeights(b, t.Config.ClassWeights, kept)
 		if err := t.run(step, i); err != nil {
 			return e, err
 		}
 		t.graph.mergeState(i == 0)
-		loss += sum(t.graph.rows)
+		loss += t.graph.rowLoss(b, t.Config.ClassWeights)
 		t.note(&earned)
 		if t.graph.term != nil {
 			own += sum(t.graph.term) / float64(len(t.batches))
@@ -119,7 +125,7 @@ func (t *Trainer) Step() (StepEvent, error) {
 	if t.total != nil {
 		grads = t.total
 	}
-	e.Loss = loss / float64(max(kept, 1))
+	e.Loss = loss / kept
 	rest, chosen := grads, []gorgonia.Value(nil)
 	if t.choosing != nil {
 		rest, chosen = ofGroup("", t.weights, grads), ofGroup(layers.ChoosingWeights, t.weights, grads)
