@@ -20,8 +20,13 @@ import (
 // planOf is the plan of a training step of a decoder.
 func planOf(t *testing.T, depth, length int, residual, recompute, entry string, more ...string) *engine.Plan {
 	t.Helper()
-	m, err := models.New(fmt.Appendf(nil, `{"model_type":"decoder","vocab_size":64,"hidden_size":48,"intermediate_size":128,"num_hidden_layers":%d,"num_attention_heads":3,
+	return planOfModel(t, length, recompute, fmt.Sprintf(`{"model_type":"decoder","vocab_size":64,"hidden_size":48,"intermediate_size":128,"num_hidden_layers":%d,"num_attention_heads":3,
 		"max_position_embeddings":%d,"residual":%q,"hidden_dropout_prob":0.1,"attention":[%s]%s}`, depth, length, residual, entry, strings.Join(more, "")))
+}
+
+func planOfModel(t *testing.T, length int, recompute, text string) *engine.Plan {
+	t.Helper()
+	m, err := models.New([]byte(text))
 	require.NoError(t, err)
 	g, err := NewGraph(m, layers.NewParams(tensor.Float32), data.NewBatch(1, length), GraphOptions{Seed: 1, Train: true, Recompute: recompute})
 	require.NoError(t, err)
@@ -44,6 +49,15 @@ func TestReversibleDepth(t *testing.T) {
 		require.Less(t, many.Outputs, 8*few.Outputs, entry)
 		t.Logf("%s: passing %s and %s, chosen %s and %s", entry, engine.Bytes(few.Passing), engine.Bytes(many.Passing), engine.Bytes(few.Whole), engine.Bytes(many.Whole))
 	}
+	reformer := func(depth int, recompute string) *engine.Plan { // Hugging Face's own
+		return planOfModel(t, length, recompute, fmt.Sprintf(`{"model_type":"reformer","is_decoder":true,"vocab_size":64,"hidden_size":48,"num_attention_heads":3,
+			"attention_head_size":16,"feed_forward_size":128,"attn_layers":[%s],"num_hashes":2,"lsh_attn_chunk_length":32,"local_attn_chunk_length":32,"num_buckets":[16,16],
+			"axial_pos_shape":[64,64],"axial_pos_embds_dim":[16,32],"max_position_embeddings":4096}`, strings.Repeat(`"local","lsh",`, depth/2-1)+`"local","lsh"`))
+	}
+	few, many := reformer(4, "cheap"), reformer(32, "cheap")
+	require.LessOrEqual(t, float64(many.Passing), 1.05*float64(few.Passing), "reformer")
+	require.Greater(t, reformer(32, "every:4").Passing, many.Passing+8*stream)
+	t.Logf("reformer: passing %s and %s, chosen %s and %s", engine.Bytes(few.Passing), engine.Bytes(many.Passing), engine.Bytes(few.Whole), engine.Bytes(many.Whole))
 	stored, block := planOf(t, 32, length, "plain", "none", all[0]), planOf(t, 32, length, "plain", "block", all[0])
 	back, anchored := planOf(t, 32, length, "reversible", "cheap", all[0]), planOf(t, 32, length, "reversible", "every:4", all[0])
 	require.Greater(t, stored.Passing, 10*back.Passing)
