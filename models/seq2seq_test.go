@@ -62,6 +62,8 @@ var pairs = map[string]struct {
 	"trees": {text: pairText("", `,"position_embedding_type":"learned","attention":[{"type":"bp","k":2,"clip":3}]`, `,"position_embedding_type":"learned","attention":[{"type":"bp","k":2,"clip":3}]`)},
 	"sorted": {text: pairText("", `,"attention":[{"type":"sinkhorn","block_size":1}]`, `,"cross_attention":[{"type":"sortcut","block_size":1,"slots":5},{"type":"full"},
 		{"type":"sortcut","block_size":1,"slots":3,"sort_net":"linear"}]`), again: true},
+	"hashing": {text: pairText("", `,"residual":"reversible","attention":[{"type":"lsh","chunk":3,"num_hashes":2},{"type":"local","chunk":4}]`,
+		`,"residual":"reversible","attention":[{"type":"lsh","chunk":3,"num_hashes":2,"plan":"bucketRecent"}]`)},
 	"recomputed": {text: pairText("", "", ""), change: func(m *seq2seq) {
 		m.decoder.mixers = slices.Clone(m.decoder.mixers)
 		m.decoder.mixers[1] = opaque{m.decoder.mixers[1].(attention.Plain)}
