@@ -73,6 +73,7 @@ func (e *Evaluator) Run(ctx context.Context, w *data.Windows, limit int, progres
 	s := Score{Task: e.task, mixed: g.goal.mixed > 0}
 	counts := newTallies(g.goal, e.batch)
 	counts.period = e.Period
+	confusion := newConfusion(e.task, g.logits)
 	var answers answering
 	total := 0.0
 	n := w.Len()
@@ -103,6 +104,7 @@ func (e *Evaluator) Run(ctx context.Context, w *data.Windows, limit int, progres
 				}
 			}
 		}
+		confusion.add(g.goal, e.batch, g.logits)
 		if g.goal.bytes {
 			s.Bytes += e.batch.Bytes
 		}
@@ -110,7 +112,7 @@ func (e *Evaluator) Run(ctx context.Context, w *data.Windows, limit int, progres
 			progress(min(first+g.B, n), n)
 		}
 	}
-	s.Tokens, s.Correct = counts.kept, counts.all.right
+	s.Tokens, s.Correct, s.Confusion = counts.kept, counts.all.right, confusion
 	if s.Tokens == 0 {
 		return s, fmt.Errorf("evaluation: nothing to predict in %d windows: give more text", n)
 	}

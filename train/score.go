@@ -19,6 +19,8 @@ type Score struct {
 	Depth    []DepthScore
 	Offset   []PositionScore // by place modulo Evaluator.Period, in eighths
 
+	Confusion Confusion // of classifiers; nil: no classes of texts or tokens, or too many
+
 	Answers *AnswerScore // to questions about texts; nil: none were asked
 
 	mixed bool // what is predicted are mixtures, of which nothing is the most likely

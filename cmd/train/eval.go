@@ -70,11 +70,13 @@ type evalFlags struct {
 type evalDone struct {
 	Event       string                `json:"event"` // "done"
 	Split       string                `json:"split"`
-	Loss        float64               `json:"loss"`          // nats a token, example or end of an answer; of regression the mean squared error
-	BitsPerByte *float64              `json:"bits_per_byte"` // null where no text is predicted
-	Perplexity  *float64              `json:"perplexity"`    // null of regression
-	Accuracy    *float64              `json:"accuracy"`      // null of regression
-	Tokens      int64                 `json:"tokens"`        // scored: tokens, examples, ends of answers, numbers
+	Loss        float64               `json:"loss"`                // nats a token, example or end of an answer; of regression the mean squared error
+	BitsPerByte *float64              `json:"bits_per_byte"`       // null where no text is predicted
+	Perplexity  *float64              `json:"perplexity"`          // null of regression
+	Accuracy    *float64              `json:"accuracy"`            // null of regression
+	MacroF1     *float64              `json:"macro_f1,omitempty"`  // of classifiers
+	Confusion   train.Confusion       `json:"confusion,omitempty"` // [true][predicted]
+	Tokens      int64                 `json:"tokens"`              // scored: tokens, examples, ends of answers, numbers
 	Checkpoint  string                `json:"checkpoint"`
 	Position    []train.PositionScore `json:"by_position"`                // null where what is scored has no place
 	BitsPerTok  *float64              `json:"bits_per_token,omitempty"`   // of masked_lm: bits for each masked token
@@ -113,6 +115,10 @@ func newEvalDone(split, checkpoint string, s train.Score, ofTask bool) evalDone 
 	if ofTask || s.Task == "question_answering" || s.Task == "seq2seq_lm" {
 		done.Exact = train.Number(s.ExactMatch())
 	}
+	if s.Confusion != nil {
+		f1 := s.Confusion.MacroF1()
+		done.MacroF1, done.Confusion = &f1, s.Confusion
+	}
 	if a := s.Answers; a != nil {
 		done.ExactText, done.F1Text = &a.ExactMatch, &a.F1
 	}
@@ -137,6 +143,9 @@ func scoreText(s train.Score) string {
 	text += fmt.Sprintf(", perplexity %.3f", s.Perplexity())
 	if accuracy := train.Number(s.Accuracy()); accuracy != nil {
 		text += ", accuracy " + percent(*accuracy)
+	}
+	if s.Confusion != nil {
+		text += fmt.Sprintf(", macro F1 %.3f", s.Confusion.MacroF1())
 	}
 	if a := s.Answers; a != nil {
 		text += ", exact match in words " + percent(a.ExactMatch) + ", F1 " + percent(a.F1)
