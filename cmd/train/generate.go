@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -38,6 +39,9 @@ what belongs to it, by default always the likeliest token.
 
 The text ends at a token that the model has for it (eos_token_id), or after --max-new-tokens. With --beams N the N likeliest texts are
 followed at once, and the best one is written at the end; nothing is drawn then.
+
+What generation_config.json beside the model says (do_sample, temperature, top_k, top_p, num_beams, length_penalty, early_stopping,
+max_new_tokens, eos_token_id) counts where no flag is given.
 
 A model of images draws --count of them, with --temperature (1 unless told), into a grid. With --prompt F.png they begin with the
 part --keep of that image, which must have the size of theirs, in the order in which images are generated: 0.5 of rows is the upper half.
@@ -118,6 +122,14 @@ func (a *app) generate(ctx context.Context, path string, f generateFlags) error 
 		f.decoding.Temperature = 0
 	}
 	f.decoding.EOS = models.EndTokens(l.model)
+	settings, err := readGenerationSettings(l.dir)
+	if err != nil {
+		return err
+	}
+	settings.apply(&f.decoding, f.changed)
+	if err := f.decoding.Validate(); err != nil {
+		return fmt.Errorf("%s: %w", filepath.Join(l.dir, "generation_config.json"), err)
+	}
 	w := &writer{out: a.out}
 	start := time.Now()
 	text, why, err := writeText(ctx, l.model, l.params, tok, prompt, f.decoding, w.token)
