@@ -217,10 +217,11 @@ func runRollout[F kernels.Float](o sacRollout, actions []int32, in []engine.Valu
 	if o.uniform {
 		kernels.Par(rows, func(_, n int) {
 			w := &r.walks[n]
-			for w.step() {
-				a := -1
-				if k := len(w.allowed); k > 0 {
-					a = int(w.allowed[min(int(draw(n, w.t)*float64(k)), k-1)])
+			number := func(k int) float64 { return draw(n, 64*w.t+k) }
+			for {
+				a, more := w.anyone(number)
+				if !more {
+					break
 				}
 				w.take(a)
 				actions[n*steps+w.t] = int32(a)

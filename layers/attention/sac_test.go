@@ -371,6 +371,46 @@ func TestSACEdges(t *testing.T) {
 	}
 }
 
+// Random actions follow the rules, also where hardly any pair is left, and reach every node.
+func TestSACRandomActions(t *testing.T) {
+	for _, r := range []SACRules{{Alpha: 2}, {Alpha: 4, NoRepeat: true}, {PerNode: true, Alpha: 5, NoRepeat: true}, {PerNode: true, Alpha: 2, Causal: true}, {PerNode: true, Alpha: 1, Local: 3}} {
+		f := sacScene{SACRules: r, lens: []int32{9, 5, 1}, t: 9}.build(tensor.Float64)
+		out := r.RandomActions(f.b, f.in, 2)
+		require.NoError(t, f.b.Err())
+		p, err := engine.Compile(f.b.Graph(), Nodes{out}, engine.Options{Poison: true})
+		require.NoError(t, err)
+		met := map[int32]bool{}
+		for step := range 20 {
+			layers.InputValue(f.b.Step()).Int32s()[0] = int32(step)
+			require.NoError(t, p.Run())
+			all := engine.Ints(p.Value(out))
+			for n := range 6 {
+				own, nodes, pairs := all[n*r.Steps(9):][:r.Steps(9)], int(f.in.Lens.Value().(*tensor.Dense).Int32s()[n/2]), map[[2]int32]int{}
+				r.eachStep(nodes, own, func(t2, source, _ int) {
+					a := own[t2]
+					if a < 0 {
+						return
+					}
+					met[a] = true
+					require.Less(t, int(a), nodes)
+					if source >= 0 {
+						require.NotEqual(t, int32(source), a)
+						require.False(t, r.Causal && int(a) > source)
+						pairs[[2]int32{min(a, int32(source)), max(a, int32(source))}]++
+					}
+				})
+				for pair, k := range pairs {
+					require.False(t, r.NoRepeat && k > 1, "%v", pair)
+				}
+				if r.NoRepeat && nodes == 5 {
+					require.Len(t, pairs, 10, "all pairs")
+				}
+			}
+		}
+		require.GreaterOrEqual(t, len(met), 8)
+	}
+}
+
 func TestSACEntryFaults(t *testing.T) {
 	for _, c := range []struct{ json, want string }{
 		{`{"type":"sac","alpha":-1}`, "alpha"},

@@ -142,6 +142,20 @@ func (w *sacWalk) start(r SACRules, n int, key uint64, graph *hops) {
 
 // step goes on to the next step and lists what may be chosen; false: the rollout is over.
 func (w *sacWalk) step() bool {
+	if !w.advance() {
+		return false
+	}
+	w.list()
+	if len(w.allowed) == 0 && w.source < 0 {
+		w.over = true
+		return false
+	}
+	w.measure()
+	return true
+}
+
+// advance goes on to the next step; false: there is none.
+func (w *sacWalk) advance() bool {
 	if w.t++; w.over || w.t >= w.Steps(w.n) {
 		w.t = min(w.t, w.Steps(w.n))
 		return false
@@ -157,13 +171,38 @@ func (w *sacWalk) step() bool {
 	if w.Blind {
 		w.ref = -1
 	}
-	w.list()
-	if len(w.allowed) == 0 && w.source < 0 {
-		w.over = true
-		return false
-	}
-	w.measure()
 	return true
+}
+
+// anyone goes on to the next step and chooses, all that may be chosen as likely; draw gives number k of the step. It looks at few nodes, and
+// at all only where hardly any are left. The choice is -1 if there is none; false: the rollout is over.
+func (w *sacWalk) anyone(draw func(k int) float64) (a int, more bool) {
+	if !w.advance() {
+		return -1, false
+	}
+	end := w.n
+	if w.PerNode && w.Causal {
+		end = w.source
+	}
+	if w.Local == 0 && end > 0 {
+		w.mark(true)
+		for k := range 32 {
+			if i := min(int(draw(k)*float64(end)), end-1); !w.closed(i) {
+				w.mark(false)
+				return i, true
+			}
+		}
+		w.mark(false)
+	}
+	w.list()
+	switch n := len(w.allowed); {
+	case n > 0:
+		return int(w.allowed[min(int(draw(32)*float64(n)), n-1)]), true
+	case w.source < 0:
+		w.over = true
+		return -1, false
+	}
+	return -1, true
 }
 
 // list lists what may be chosen.
