@@ -31,11 +31,12 @@ type sortedRun struct {
 type sortedHead struct {
 	layout         kernels.Layout
 	err            error
-	chunkQ, chunkK []int32  // [R,T]: chunk of each token in each round, -1: none
-	countQ, countK []int32  // [R]: chunks of each round
-	validQ, validK []int32  // [R,C]: tokens of each chunk
-	own            []int32  // memory of validK where queries read that are no keys
-	seen, same     []uint64 // queries of the tile by chunk and by bucket, for each round
+	chunkQ, chunkK []int32    // [R,T]: chunk of each token in each round, -1: none
+	countQ, countK []int32    // [R]: chunks of each round
+	validQ, validK []int32    // [R,C]: tokens of each chunk
+	own            []int32    // memory of validK where queries read that are no keys
+	apart          [3][]int32 // of all three where keys have an order of their own: never that of the queries, whose slices those of the keys may be
+	seen, same     []uint64   // queries of the tile by chunk and by bucket, for each round
 	segments       []segment
 	near           []span
 	tiles          []int32
@@ -190,10 +191,8 @@ func (s *sortedRun) sortHead(_, bg int) {
 		}
 		return
 	}
-	if len(h.chunkK) > 0 && len(h.chunkQ) > 0 && &h.chunkK[0] == &h.chunkQ[0] { // of a run before
-		h.chunkK, h.countK, h.validK = nil, nil, nil
-	}
-	h.chunkK, h.countK, h.validK = sized(h.chunkK, s.rounds*s.tk), sized(h.countK, s.rounds), sized(h.validK, s.rounds*ck)
+	h.apart[0], h.apart[1], h.apart[2] = sized(h.apart[0], s.rounds*s.tk), sized(h.apart[1], s.rounds), sized(h.apart[2], s.rounds*ck)
+	h.chunkK, h.countK, h.validK = h.apart[0], h.apart[1], h.apart[2]
 	for r := range s.rounds {
 		given := s.orderK[(bg*s.rounds+r)*s.slotsK:][:s.slotsK]
 		n, err := sortChunks(given, s.keyRows(r, bg), p.chunkK, s.tk, lk, h.chunkK[r*s.tk:][:s.tk], h.validK[r*ck:][:ck], p.slots, false)
