@@ -1,6 +1,7 @@
 package data
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -40,6 +41,9 @@ func readParquet(path string, f fields) (src *source, err error) {
 	if info.Size() == 0 {
 		return nil, emptyError(path)
 	}
+	if !footerFits(file, info.Size()) {
+		return nil, torn("its end is not where it should be")
+	}
 	opened, err := parquet.OpenFile(file, info.Size(), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
 	if err != nil {
 		return nil, torn(err)
@@ -73,6 +77,20 @@ func readParquet(path string, f fields) (src *source, err error) {
 		table.close()
 	}
 	return src.whole(f, "give rows with the columns "+strings.Join(f.wanted(), ", "))
+}
+
+// footerFits reports whether the metadata at the end of a file, whose length stands before the last four bytes, can be in it: the reader of the
+// format asks for memory before it looks.
+func footerFits(r io.ReaderAt, size int64) bool {
+	const around = 12 // PAR1 in front, the length and PAR1 at the end
+	var end [8]byte
+	if size < around {
+		return false
+	}
+	if _, err := r.ReadAt(end[:], size-int64(len(end))); err != nil {
+		return false
+	}
+	return string(end[4:]) == "PAR1" && int64(binary.LittleEndian.Uint32(end[:4])) <= size-around
 }
 
 // parquetTable reads rows of the wanted columns.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/parquet-go/parquet-go"
@@ -108,6 +109,29 @@ func TestBrokenTables(t *testing.T) {
 	maxBytes = 99
 	_, err := LoadWhole(Config{Path: write(t, dir, "large.parquet", good)})
 	require.ErrorIs(t, err, ErrTooLarge)
+}
+
+// A file with any one byte changed is refused in one line or read, and no number in it is worth much memory.
+func TestChangedParquet(t *testing.T) {
+	good := parquetOf(t, rows(5))
+	path := filepath.Join(t.TempDir(), "a.parquet")
+	var m runtime.MemStats
+	for i := range good {
+		for _, change := range []byte{1, 0x80, 0xff} {
+			b := bytes.Clone(good)
+			b[i] ^= change
+			require.NoError(t, os.WriteFile(path, b, 0o600))
+			runtime.ReadMemStats(&m)
+			before := m.TotalAlloc
+			if _, err := LoadWhole(Config{Path: path}); err != nil {
+				own := (*Error)(nil)
+				require.ErrorAs(t, err, &own)
+				require.NotContains(t, err.Error(), "\n")
+			}
+			runtime.ReadMemStats(&m)
+			require.Less(t, m.TotalAlloc-before, uint64(64<<20), "byte %d", i)
+		}
+	}
 }
 
 // FuzzParquet: whatever the file holds, it is refused in one line or gives documents.
