@@ -114,6 +114,9 @@ func (r Recipe) job(smoke bool, j *train.Job) error {
 	}
 	if err == nil && r.baseline != nil {
 		text, err = config.Patch(text, r.baseline)
+		if err == nil && smoke { // of other data there is no small form but that of the recipe
+			text, err = config.Patch(text, dataOf(r.Smoke, r.baseline))
+		}
 	}
 	if err == nil {
 		err = config.Decode(text, j)
@@ -122,6 +125,26 @@ func (r Recipe) job(smoke bool, j *train.Job) error {
 		return &config.FileError{Name: "recipe " + r.Name, Err: err}
 	}
 	return nil
+}
+
+// dataOf is what the small form says about data and their length, if a baseline has data of its own; else nothing.
+func dataOf(smoke, baseline json.RawMessage) json.RawMessage {
+	var small, other struct {
+		Data  json.RawMessage            `json:"data,omitempty"`
+		Train map[string]json.RawMessage `json:"train,omitempty"`
+	}
+	if json.Unmarshal(smoke, &small) != nil || json.Unmarshal(baseline, &other) != nil || other.Data == nil || small.Data == nil {
+		return json.RawMessage("{}")
+	}
+	length, ok := small.Train["sequence_length"]
+	if small.Train = nil; ok {
+		small.Train = map[string]json.RawMessage{"sequence_length": length}
+	}
+	text, err := json.Marshal(small)
+	if err != nil {
+		return json.RawMessage("{}")
+	}
+	return text
 }
 
 // recipeLine is the line of a recipe.

@@ -334,6 +334,10 @@ func init() { // for Gorgonia's own machine
 		"sorted": func(b *layers.Builder, c Chosen, x *Node) (*Node, *Node) {
 			return AttendSorted(b, Sorted{Chosen: c, OrderQ: keysNode(b, "order", []int32{3, 1, 4, 0, 2, 0, 4, 2, 1, 3}, 1, 1, 2, 5), ChunkQ: 2, Before: 1, Once: true}, x, x, x)
 		},
+		"members of clusters": func(b *layers.Builder, c Chosen, x *Node) (*Node, *Node) { // as over a memory
+			keys := MembersOf(b, keysNode(b, "clusters", []int32{1, 0, 0, 0, 1}, 1, 1, 5), keysNode(b, "members", []int32{0, 2, 1, 4}, 1, 1, 4), 2)
+			return AttendChosen(b, c, keys, x, x, x)
+		},
 		"a last resort": func(b *layers.Builder, c Chosen, x *Node) (*Node, *Node) {
 			o, lse := AttendChosen(b, c, keysNode(b, "keys", []int32{1, 2, -1, -1, 3, 4, -1, -1, 0, 1}, 1, 1, 5, 2), x, x, x)
 			return LastResort(b, o, lse, x, keysNode(b, "lens", []int32{3}, 1)), nil
