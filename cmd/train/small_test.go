@@ -133,7 +133,7 @@ func TestCommandsSayWhatTheyDo(t *testing.T) {
 		require.Contains(t, c.Example, c.Name())
 		require.NotNil(t, c.RunE, c.Name())
 	}
-	require.Len(t, root.Commands(), 12)
+	require.Len(t, root.Commands(), 14)
 }
 
 // TestSweepOfSystems measures every system in small: lengths double, and memory grows as they do.
