@@ -230,7 +230,7 @@ func TestEveryOpIsWalked(t *testing.T) {
 		walk(build(t))
 	}
 	walk(trainedOf(t, `{"type":"routing","num_clusters":3,"window":4,"membership":"random"}`)) // which depends on the place in the batch, so it has no row of its own
-	for _, list := range conformingEntries { // what only training has: commitment, sums for centroids, probabilities of choices
+	for _, list := range conformingEntries {                                                   // what only training has: commitment, sums for centroids, probabilities of choices
 		for _, e := range list {
 			if e.chosen {
 				walk(trainedOf(t, e.json))
