@@ -38,19 +38,18 @@ type kmeansArguments struct {
 // here: routing by unit vectors and raw centroids, attention of vectors that are not normalised, keys and values that every cluster has besides,
 // clusters without keys that count, a mean with an eps, spherical centroids.
 type kmeans struct {
-	r          *rig
-	p          Precision
-	a          kmeansArguments
-	b, t, d    int
-	prefix     string // of parameters and state
-	means      []float64
-	x          [][]float64 // unit vectors of queries and keys, [B,T,H·D]
-	near       [][]float64 // their clusters, [B,H,T]
-	indices    [][]float64 // places of the members by falling score, [B,H,C·W]
-	update     bool
-	uninitted  bool
-	aux        *Node
-	stateAfter []Result
+	r         *rig
+	p         Precision
+	a         kmeansArguments
+	b, t, d   int
+	prefix    string // of parameters and state
+	means     []float64
+	x         [][]float64 // unit vectors of queries and keys, [B,T,H·D]
+	near      [][]float64 // their clusters, [B,H,T]
+	indices   [][]float64 // places of the members by falling score, [B,H,C·W]
+	update    bool
+	uninitted bool
+	aux       *Node
 }
 
 func runRoutingPackage(c *Case, p Precision) ([]Result, error) {
