@@ -2,7 +2,6 @@ package layers
 
 import (
 	"fmt"
-	"sync"
 
 	"github.com/euryale-ml/euryale/internal/engine"
 	"github.com/euryale-ml/euryale/internal/kernels"
@@ -24,10 +23,7 @@ type mixJob[F kernels.Float] struct {
 type mixSpace[F kernels.Float] struct{ x, y []F }
 
 // mixPool keeps jobs, with their memory, for the next run.
-type mixPool[F kernels.Float] struct {
-	mu   sync.Mutex
-	free []*mixJob[F]
-}
+type mixPool[F kernels.Float] struct{ kernels.FreeList[mixJob[F]] }
 
 var (
 	mixJobs32 mixPool[float32]
@@ -35,23 +31,16 @@ var (
 )
 
 func (p *mixPool[F]) take() *mixJob[F] {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if n := len(p.free); n > 0 {
-		j := p.free[n-1]
-		p.free = p.free[:n-1]
+	return p.Take(func() *mixJob[F] {
+		j := &mixJob[F]{}
+		j.forward, j.backward = j.forwardOf, j.backwardOf
 		return j
-	}
-	j := &mixJob[F]{}
-	j.forward, j.backward = j.forwardOf, j.backwardOf
-	return j
+	})
 }
 
 func (p *mixPool[F]) give(j *mixJob[F]) {
 	j.p, j.x, j.y, j.dp, j.dx, j.lens, j.chosen = nil, nil, nil, nil, nil, nil, nil
-	p.mu.Lock()
-	p.free = append(p.free, j)
-	p.mu.Unlock()
+	p.Give(j)
 }
 
 // chunkNumbers bounds the numbers of a chunk, so that it stays in the second cache.

@@ -2,7 +2,6 @@ package layers
 
 import (
 	"math"
-	"sync"
 
 	"github.com/euryale-ml/euryale/internal/engine"
 	"github.com/euryale-ml/euryale/internal/kernels"
@@ -34,8 +33,7 @@ type sinkhornSpace[F kernels.Float] struct {
 
 // sinkhornPool keeps jobs, with their memory, for the next run.
 type sinkhornPool[F kernels.Float] struct {
-	mu   sync.Mutex
-	free []*sinkhornJob[F]
+	kernels.FreeList[sinkhornJob[F]]
 }
 
 var (
@@ -44,23 +42,16 @@ var (
 )
 
 func (p *sinkhornPool[F]) take() *sinkhornJob[F] {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if n := len(p.free); n > 0 {
-		j := p.free[n-1]
-		p.free = p.free[:n-1]
+	return p.Take(func() *sinkhornJob[F] {
+		j := &sinkhornJob[F]{}
+		j.forward, j.backward = j.forwardOf, j.backwardOf
 		return j
-	}
-	j := &sinkhornJob[F]{}
-	j.forward, j.backward = j.forwardOf, j.backwardOf
-	return j
+	})
 }
 
 func (p *sinkhornPool[F]) give(j *sinkhornJob[F]) {
 	j.r, j.noise, j.blocks, j.p, j.logs, j.dp, j.dr = nil, nil, nil, nil, nil, nil, nil
-	p.mu.Lock()
-	p.free = append(p.free, j)
-	p.mu.Unlock()
+	p.Give(j)
 }
 
 func (j *sinkhornJob[F]) begin(o sinkhorn, in []engine.Value) {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"sync"
 
 	"gorgonia.org/tensor"
 
@@ -196,10 +195,7 @@ type hasher[F kernels.Float] struct {
 }
 
 // hasherList keeps hashers that are not in use.
-type hasherList[F kernels.Float] struct {
-	mu   sync.Mutex
-	free []*hasher[F]
-}
+type hasherList[F kernels.Float] struct{ kernels.FreeList[hasher[F]] }
 
 var (
 	hashes32 hasherList[float32]
@@ -207,23 +203,16 @@ var (
 )
 
 func (l *hasherList[F]) take() *hasher[F] {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if n := len(l.free); n > 0 {
-		h := l.free[n-1]
-		l.free = l.free[:n-1]
+	return l.Take(func() *hasher[F] {
+		h := new(hasher[F])
+		h.task = h.rows
 		return h
-	}
-	h := new(hasher[F])
-	h.task = h.rows
-	return h
+	})
 }
 
 func (l *hasherList[F]) put(h *hasher[F]) {
 	h.buckets = nil
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.free = append(l.free, h)
+	l.Give(h)
 }
 
 // hashRows tokens are a task of the workers.

@@ -2,7 +2,6 @@ package attention
 
 import (
 	"fmt"
-	"sync"
 
 	"github.com/euryale-ml/euryale/internal/engine"
 	"github.com/euryale-ml/euryale/internal/kernels"
@@ -30,11 +29,8 @@ type call[F kernels.Float] struct {
 	identity       []int32 // 0, 1, 2, …
 }
 
-// callList keeps calls that are not in use. Unlike a sync.Pool it does not drop them when memory is collected.
-type callList[F kernels.Float] struct {
-	mu   sync.Mutex
-	free []*call[F]
-}
+// callList keeps calls that are not in use.
+type callList[F kernels.Float] struct{ kernels.FreeList[call[F]] }
 
 var (
 	calls32 callList[float32]
@@ -49,23 +45,12 @@ func callsOf[F kernels.Float]() *callList[F] {
 }
 
 func takeCall[F kernels.Float]() *call[F] {
-	l := callsOf[F]()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if n := len(l.free); n > 0 {
-		c := l.free[n-1]
-		l.free = l.free[:n-1]
-		return c
-	}
-	return new(call[F])
+	return callsOf[F]().Take(func() *call[F] { return new(call[F]) })
 }
 
 func (c *call[F]) release() {
 	*c = call[F]{identity: c.identity}
-	l := callsOf[F]()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.free = append(l.free, c)
+	callsOf[F]().Give(c)
 }
 
 // rowsOf describes data [B,T,H,d], or a column group of fused data, with this many columns a token.
