@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// An idle worker looks for work for spinFor, then also lets other goroutines run until parkAfter, then sleeps. Waking a
+// An idle worker looks for work for spinFor, then also lets other goroutines and threads run until parkAfter, then sleeps. Waking a
 // sleeping worker costs a call 60 to 120 us on a virtual machine, as long as a whole phase of a small product.
 const (
 	spinFor   = 50 * time.Microsecond
@@ -179,7 +179,8 @@ func (w *worker) loop(id int, p *pool) {
 	}
 }
 
-// spinner waits: busily at first, then letting others have the core.
+// spinner waits: busily at first, then letting others have the core, within the process and without.
+// Beside two other busy programs on two cores a step of band at T=256 took 0.35 s without the second and 0.09 with it, at T=4,096 2.2 and 1.5.
 type spinner struct {
 	turns int
 	start time.Time
@@ -194,8 +195,9 @@ func (s *spinner) turn() time.Duration {
 		s.start = time.Now()
 	}
 	d := time.Since(s.start)
-	if d > spinFor {
+	if d > spinFor { // on a loaded machine to go on burning the core keeps from it the very thread that is waited for
 		runtime.Gosched()
+		yield()
 	}
 	return d
 }
