@@ -84,23 +84,35 @@ func TestPredictorRefuses(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-// BenchmarkPredictor is a BERT of the size of MiniLM on eight sequences of 512 tokens, to be set beside
+// BenchmarkPredictor is a model of the size of MiniLM, as BERT on eight sequences of 512 tokens and as Longformer on one of 4,096, to be set beside
 //
 //	m = transformers.BertModel(BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)).eval(); m(input_ids)
+//	m = transformers.LongformerModel(LongformerConfig(the same, attention_window=[256]*6, max_position_embeddings=4098)).eval(); m(input_ids, global_attention_mask=first)
 func BenchmarkPredictor(b *testing.B) {
-	m, err := New([]byte(`{"model_type":"bert","architectures":["BertModel"],"vocab_size":30522,"hidden_size":384,"num_hidden_layers":6,"num_attention_heads":12,
-		"intermediate_size":1536,"max_position_embeddings":512,"type_vocab_size":2}`))
-	require.NoError(b, err)
-	params, err := NewParams(m, tensor.Float32, 1)
-	require.NoError(b, err)
-	p, err := NewPredictor(m, params, PredictorOptions{})
-	require.NoError(b, err)
-	all := make([]Sequence, 8)
-	for i := range all {
-		all[i].IDs = tokens(512, 30000)
-	}
-	for b.Loop() {
-		_, err := p.Run(context.Background(), all)
-		require.NoError(b, err)
+	const size = `"vocab_size":30522,"hidden_size":384,"num_hidden_layers":6,"num_attention_heads":12,"intermediate_size":1536,"type_vocab_size":2`
+	for _, c := range []struct {
+		name, config string
+		b, t         int
+		globals      []int32
+	}{
+		{"bert", `{"model_type":"bert","architectures":["BertModel"],"max_position_embeddings":512,` + size + `}`, 8, 512, nil},
+		{"longformer", `{"model_type":"longformer","architectures":["LongformerModel"],"max_position_embeddings":4098,"attention_window":[256,256,256,256,256,256],` + size + `}`, 1, 4096, []int32{0}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			m, err := New([]byte(c.config))
+			require.NoError(b, err)
+			params, err := NewParams(m, tensor.Float32, 1)
+			require.NoError(b, err)
+			p, err := NewPredictor(m, params, PredictorOptions{})
+			require.NoError(b, err)
+			all := make([]Sequence, c.b)
+			for i := range all {
+				all[i] = Sequence{IDs: tokens(c.t, 30000), Globals: c.globals}
+			}
+			for b.Loop() {
+				_, err := p.Run(context.Background(), all)
+				require.NoError(b, err)
+			}
+		})
 	}
 }
