@@ -39,7 +39,8 @@ SPEC is an expression of these (docs/patterns.md has a picture of each):
   beyond(a; random(r,seed)) is the union where the draw takes none of the keys of a.
 
 With --model it runs a model on the first sequence of --input and says the same of the pairs that every layer really read: of what layers chose by
-content, too (routing, lsh, sac, topk, mips; where heads attend in several ways, a line for each).
+content, too (routing, lsh, sac, topk, mips, sinkhorn, sortcut; where heads attend in several ways, a line for each). Where blocks are mixed it says
+what counts: of the blocks that a slot is made of those with at least half the weight of the heaviest.
 
 With --table it counts instead how attention compares with other kinds of layers: work, sequential steps, longest path.`,
 		Example: examples(

@@ -18,6 +18,7 @@ import (
 type layerRead struct {
 	Layer string `json:"layer"`
 	Heads int    `json:"heads"`
+	Rule  string `json:"rule,omitempty"` // what counts as read, where blocks are mixed
 	attention.Stats
 }
 
@@ -59,10 +60,13 @@ func (a *app) readings(model, input, out string, sets []string) error {
 				continue
 			}
 			names, patterns = append(names, r.Scope), append(patterns, p)
-			s := layerRead{r.Scope, r.Heads, attention.Measure(p, r.Queries)}
+			s := layerRead{r.Scope, r.Heads, r.Rule, attention.Measure(p, r.Queries)}
 			s.Length = min(batch.T, s.Nodes)
 			a.out.event(s)
 			a.out.text("layer         %s, %s\n", r.Scope, plural(r.Heads, "head"))
+			if r.Rule != "" {
+				a.out.text("counted       %s\n", r.Rule)
+			}
 			a.measured(s.Stats)
 		}
 		return nil

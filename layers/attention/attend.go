@@ -47,6 +47,7 @@ type Config struct {
 	// StructureInputs, int32 [B,·], are what it depends on.
 	StructureInputs Nodes
 
+	made  bool  // keys are no tokens but made of several, and another operation tells which are read
 	route route // of tests
 }
 
@@ -95,7 +96,7 @@ func add(b *layers.Builder, c Config, in ...*Node) (o, lse *Node) {
 			return whole.O, whole.LSE
 		}
 	}
-	op := &attend{pattern: c.Pattern, heads: c.Heads, fused: len(in) == 1, lensQ: -1, lensK: -1, indexQ: -1, indexK: -1, labels: c.Labels}
+	op := &attend{pattern: c.Pattern, heads: c.Heads, fused: len(in) == 1, lensQ: -1, lensK: -1, indexQ: -1, indexK: -1, labels: c.Labels, made: c.made}
 	if op.pattern == nil {
 		op.pattern = Full{}
 	}
@@ -167,6 +168,7 @@ type attend struct {
 	heads   int
 	scale   float64
 	fused   bool
+	made    bool // see Config
 
 	labels      Labels
 	labelText   string // of the labels

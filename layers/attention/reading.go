@@ -11,9 +11,9 @@ import (
 )
 
 // Reader is an operation by which tokens read others, and which can tell the pairs when it has run: `pattern --model` counts and draws
-// them. Attend, AttendQKV, AttendChosen, AttendEdges and AttendSorted make Readers. A system that reads in another way, such as by mixed
-// blocks, makes its own operation one by these methods; nothing else has to be registered. One whose Attend is over other rows than
-// those of the stream is left out unless it is as long.
+// them. Attend, AttendQKV, AttendChosen, AttendEdges and AttendSorted make Readers, and so do Sinkhorn and SortCut, see HeavyBlocks. A system
+// that reads in another way makes its own operation one by these methods; nothing else has to be registered. One whose Attend is over other
+// rows than those of the stream is left out unless it is as long.
 type Reader interface {
 	engine.Op
 	// Sizes are the numbers of heads, of queries and of keys.
@@ -28,18 +28,22 @@ type Reader interface {
 type Reading struct {
 	Scope                string // of the layer
 	Heads, Queries, Keys int
-	nodes                Nodes // operations: several where a layer takes its pairs apart
+	Rule                 string // what counts as read, where a pair is more or less so; empty: there is nothing to decide
+	nodes                Nodes  // operations: several where a layer takes its pairs apart
 }
 
 // Readings are those of a graph, in the order of its layers. Call it before gradients are added.
 func Readings(b *layers.Builder) (all []Reading) {
 	for _, n := range b.Graph().AllNodes() {
 		r, ok := engine.OpOf(n).(Reader)
-		if !ok {
+		if a, is := r.(*attend); !ok || is && a.made {
 			continue
 		}
 		heads, queries, keys := r.Sizes()
-		next := Reading{b.ScopeOf(n), heads, queries, keys, Nodes{n}}
+		next := Reading{Scope: b.ScopeOf(n), Heads: heads, Queries: queries, Keys: keys, nodes: Nodes{n}}
+		if decides, ok := r.(interface{ Rule() string }); ok {
+			next.Rule = decides.Rule()
+		}
 		at := slices.IndexFunc(all, func(o Reading) bool {
 			return o.Scope == next.Scope && o.Heads == heads && o.Queries == queries && o.Keys == keys
 		})
@@ -47,6 +51,9 @@ func Readings(b *layers.Builder) (all []Reading) {
 			all = append(all, next)
 		} else {
 			all[at].nodes = append(all[at].nodes, n)
+			if next.Rule != "" {
+				all[at].Rule = next.Rule
+			}
 		}
 	}
 	return all

@@ -62,6 +62,7 @@ func (a Sinkhorn) Mix(b *layers.Builder, in Stream) *Node {
 	}
 	in.QKV = []*Node{q, k, v}
 	s := a.sorted(b, in, k.Shape()[1])
+	s.tell(b, readSlots{own: true, past: a.Causal, rows: a.Causal && a.Combine == CombineSumScore}, in, q, k, in.Lens)
 	switch a.Combine {
 	case CombineSumOut:
 		slots := s.attend(b, in, slotPattern{size: a.Size, past: a.Causal}, false, q, s.slots(b, k, false), s.slots(b, v, false))
@@ -139,7 +140,7 @@ func (s sortedBlocks) attend(b *layers.Builder, in Stream, p Pattern, own bool, 
 		return nil
 	}
 	c := in.Config(p)
-	c.Cross, c.Lens, c.LensQ = true, nil, in.Lens
+	c.Cross, c.Lens, c.LensQ, c.made = true, nil, in.Lens, true
 	if s.lens != nil && !s.Causal { // whole blocks alone come before another
 		if c.Scale == 0 {
 			c.Scale = 1 / math.Sqrt(float64(q.Shape()[2]/in.Heads))

@@ -35,6 +35,7 @@ func (a SortCut) Mix(b *layers.Builder, in Stream) *Node {
 	}
 	in.QKV = []*Node{q, k, v}
 	s := a.cut(b, in, k.Shape()[1])
+	s.tell(b, readSlots{every: true}, in, q, k, in.Lens)
 	return s.attend(b, in, Full{}, false, q, s.slots(b, k, false), s.slots(b, v, false))
 }
 
@@ -61,6 +62,7 @@ func (a SortCut) Cross(b *layers.Builder, in CrossStream) *Node {
 	}
 	memory := Stream{X: in.Memory, QKV: []*Node{nil, in.K, in.V}, Heads: in.Heads, Scale: in.Scale, Lens: in.Lens, Project: in.Project}
 	s := a.cut(b, memory, in.K.Shape()[1])
+	s.tell(b, readSlots{every: true}, memory, in.Q, in.K, in.LensQ)
 	memory.Lens = in.LensQ // from here on of the queries
 	return s.attend(b, memory, Full{}, false, in.Q, s.slots(b, in.K, false), s.slots(b, in.V, false))
 }
