@@ -20,6 +20,7 @@ var (
 	ErrTokenizer   = errors.New("unknown tokenizer")
 	ErrLabel       = errors.New("unknown class")
 	ErrRead        = errors.New("cannot be read")
+	ErrChanged     = errors.New("not what it was")
 )
 
 // Error says on one line what is wrong with which data and what to do about it.

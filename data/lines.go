@@ -21,37 +21,72 @@ type lineReader interface {
 
 // readLines reads a document from each line. Blank lines and empty texts are passed over.
 func readLines(path string, f fields, reader lineReader) (*source, error) {
-	src := &source{name: path}
 	left := maxBytes
-	err := open(path, &left, func(r io.Reader) error {
-		lines := bufio.NewReaderSize(r, 1<<16)
-		for number := 1; ; number++ {
-			line, err := lines.ReadBytes('\n')
-			if err != nil && !errors.Is(err, io.EOF) {
-				return fileError(path, err)
-			}
-			if len(bytes.TrimSpace(line)) > 0 {
-				if bytes.IndexByte(line, 0) >= 0 {
-					return &Error{Kind: ErrBinary, Path: path, Line: number, What: "binary file (a byte is 0)", Fix: "give lines such as " + reader.example()}
-				}
-				doc, ok, fault := reader.read(path, number, line)
-				if fault != nil {
-					return fault
-				}
-				if ok && f.usable(doc) {
-					src.docs = append(src.docs, doc)
-				}
-			}
-			if err != nil {
-				return nil
-			}
-		}
-	})
+	in, err := openLines(path, f, reader, place{}, &left)
 	if err != nil {
 		return nil, err
 	}
-	return src.whole(f, "give lines such as "+reader.example())
+	return readAll(path, in, f)
 }
+
+// lineRecords reads a document from each line.
+type lineRecords struct {
+	path   string
+	f      fields
+	reader lineReader
+	in     *input
+	lines  *bufio.Reader
+	at     place
+	ended  bool
+}
+
+// openLines opens a file to be read line by line. Whatever the place, the first line may say what the others are.
+func openLines(path string, f fields, reader lineReader, from place, left *int64) (*lineRecords, error) {
+	if from.Offset > 0 {
+		head, err := openLines(path, f, reader, place{}, left)
+		if err != nil {
+			return nil, err
+		}
+		_, _, err = head.next()
+		head.close()
+		if err != nil {
+			return nil, err
+		}
+	}
+	in, err := openInput(path, from.Offset, left)
+	if err != nil {
+		return nil, err
+	}
+	return &lineRecords{path: path, f: f, reader: reader, in: in, lines: bufio.NewReaderSize(in, 1<<16), at: from}, nil
+}
+
+func (l *lineRecords) next() (document, bool, error) {
+	if l.ended {
+		return document{}, false, io.EOF
+	}
+	line, err := l.lines.ReadBytes('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return document{}, false, fileError(l.path, err)
+	}
+	if l.ended = err != nil; l.ended && len(line) == 0 {
+		return document{}, false, io.EOF
+	}
+	l.at.Record++
+	l.at.Line++
+	l.at.Offset += int64(len(line))
+	if len(bytes.TrimSpace(line)) == 0 {
+		return document{}, false, nil
+	}
+	if bytes.IndexByte(line, 0) >= 0 {
+		return document{}, false, &Error{Kind: ErrBinary, Path: l.path, Line: l.at.Line, What: "binary file (a byte is 0)", Fix: "give lines such as " + l.reader.example()}
+	}
+	doc, ok, err := l.reader.read(l.path, l.at.Line, line)
+	return doc, ok && l.f.usable(doc), err
+}
+
+func (l *lineRecords) place() place  { return l.at }
+func (l *lineRecords) wants() string { return "give lines such as " + l.reader.example() }
+func (l *lineRecords) close()        { l.in.close() }
 
 // jsonLines reads one object from each line: strings (numbers and truth values too) in the fields that are wanted and, if it likes, "split"
 // with the part that the document belongs to (train, val or test).

@@ -153,27 +153,24 @@ func readSource(path string, f fields) (*source, error) {
 	if !info.Mode().IsRegular() {
 		return nil, &Error{Kind: ErrFormat, Path: path, What: "neither a file nor a folder", Fix: "give a text file, a folder or a .jsonl file"}
 	}
-	ext, _ := extension(path)
-	if ext == ".jsonl" || ext == ".ndjson" {
-		return readLines(path, f, &jsonLines{names: f.names()})
+	left := maxBytes
+	kind, err := f.kind(path)
+	if err != nil {
+		return nil, err
 	}
-	if ext == ".tsv" && (f.table || f.target+f.label+f.group != "") {
-		return readLines(path, f, &columns{names: f.names()})
-	}
-	if ext == ".csv" {
-		return readTable(path, f)
-	}
-	if ext == ".parquet" {
+	if kind == parquetRows {
 		return readParquet(path, f)
 	}
-	if !slices.Contains(textExtensions, ext) {
-		return nil, &Error{Kind: ErrFormat, Path: path, What: fmt.Sprintf("unknown extension %q", ext),
-			Fix: "use .txt (plain text), .jsonl, .csv or .tsv, also with .gz or .bz2, .parquet, or a folder of .txt files"}
+	if kind != plainText {
+		in, err := openRecords(path, f, kind, place{}, &left)
+		if err != nil {
+			return nil, err
+		}
+		return readAll(path, in, f)
 	}
 	if err := f.plain(path); err != nil {
 		return nil, err
 	}
-	left := maxBytes
 	text, err := readText(path, &left)
 	if err != nil {
 		return nil, err
@@ -250,17 +247,62 @@ func extension(path string) (ext, compression string) {
 
 // open calls read with the unpacked bytes of a file. More than left are ErrTooLarge, never a silent end.
 func open(path string, left *int64, read func(io.Reader) error) error {
-	f, err := os.Open(path)
+	in, err := openInput(path, 0, left)
 	if err != nil {
-		return fileError(path, err)
+		return err
 	}
-	defer func() { _ = f.Close() }()
-	_, compression := extension(path)
-	return unpack(path, compression, f, func(r io.Reader) error { return read(&capped{r, path, left}) })
+	defer in.close()
+	return read(in)
 }
+
+// input is an open file, unpacked.
+type input struct {
+	io.Reader
+	file *os.File
+}
+
+// openInput opens a file to be read from some place on, in bytes of what is unpacked. More than left bytes after it are ErrTooLarge.
+func openInput(path string, from int64, left *int64) (*input, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fileError(path, err)
+	}
+	_, compression := extension(path)
+	if compression == "" && from > 0 {
+		if _, err = file.Seek(from, io.SeekStart); err != nil {
+			err = fileError(path, err)
+		}
+	}
+	var r io.Reader
+	if err == nil {
+		r, err = unpacked(path, compression, file)
+	}
+	if err == nil && compression != "" {
+		_, err = io.CopyN(io.Discard, r, from)
+		if errors.Is(err, io.EOF) {
+			err = changedError(path, "it ends before the place up to which it was read")
+		}
+	}
+	if err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return &input{&capped{r, path, left}, file}, nil
+}
+
+func (in *input) close() { _ = in.file.Close() }
 
 // unpack calls read with the bytes of r without their compression.
 func unpack(path, compression string, r io.Reader, read func(io.Reader) error) error {
+	u, err := unpacked(path, compression, r)
+	if err != nil {
+		return err
+	}
+	return read(u)
+}
+
+// unpacked is r without its compression.
+func unpacked(path, compression string, r io.Reader) (io.Reader, error) {
 	torn := func(err error) error {
 		return &Error{Kind: ErrTorn, Path: path, What: fmt.Sprintf("damaged %s data (%v)", strings.TrimPrefix(compression, "."), err),
 			Fix: "fetch or pack the file again", Err: err}
@@ -269,16 +311,16 @@ func unpack(path, compression string, r io.Reader, read func(io.Reader) error) e
 	case ".gz":
 		z, err := gzip.NewReader(bufio.NewReader(r))
 		if errors.Is(err, io.EOF) {
-			return emptyError(path)
+			return nil, emptyError(path)
 		}
 		if err != nil {
-			return torn(err)
+			return nil, torn(err)
 		}
-		return read(&unpacker{z, torn})
+		return &unpacker{z, torn}, nil
 	case ".bz2":
-		return read(&unpacker{bzip2.NewReader(bufio.NewReader(r)), torn})
+		return &unpacker{bzip2.NewReader(bufio.NewReader(r)), torn}, nil
 	}
-	return read(r)
+	return r, nil
 }
 
 // unpacker gives the errors of a decompressor their form.
@@ -339,6 +381,11 @@ func checkText(path string, text []byte) error {
 
 func emptyError(path string) error {
 	return &Error{Kind: ErrEmpty, Path: path, What: "the file is empty", Fix: "give a file with text"}
+}
+
+// changedError says that a stream cannot go on, since a file of it is not what it was.
+func changedError(path, what string) error {
+	return &Error{Kind: ErrChanged, Path: path, What: what, Fix: "bring the file back as it was, or start a new run with fit --from"}
 }
 
 // fileError says in the form of this package why a path cannot be read.
