@@ -23,6 +23,9 @@ func (s *stack) embed(b *layers.Builder, in Inputs) *Node {
 	if s.types > 0 {
 		x = s.addTypes(b, x, in.Types, t)
 	}
+	if s.typesToo && in.Types != nil {
+		x = layers.Add(b, x, layers.Lookup(b.Scope(s.names.tokens), s.table(b), in.Types))
+	}
 	switch s.position {
 	case "learned":
 		c := layers.PositionConfig{First: s.offset + in.First}

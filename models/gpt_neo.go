@@ -76,7 +76,7 @@ func newGPTNeo(raw []byte) (Model, error) {
 		names: names{tokens: "transformer.wte", positions: "transformer.wpe", layer: "transformer.h.", norm1: "ln_1",
 			q: "attn.attention.q_proj", k: "attn.attention.k_proj", v: "attn.attention.v_proj", out: "attn.attention.out_proj",
 			norm2: "ln_2", up: "mlp.c_fc", down: "mlp.c_proj", final: "transformer.ln_f", head: "lm_head"},
-		act: act, eps: c.LayerNormEpsilon, position: "learned", noQKV: true, untied: !c.TieWordEmbeddings,
+		act: act, eps: c.LayerNormEpsilon, position: "learned", typesToo: true, noQKV: true, untied: !c.TieWordEmbeddings,
 		embedDropout: c.EmbedDropout, residDropout: c.ResidDropout, init: layers.Normal(c.InitializerRange),
 		mixers: plain(patterns), scales: scales,
 	}}, nil

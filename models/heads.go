@@ -10,8 +10,8 @@ type head struct {
 	task   string
 	labels int // classes, or numbers of a regression
 
-	// transform and norm of masked_lm: logits = norm(act(transform(y))) · table + bias. The bias is called bias under the scope decoder;
-	// so is the weight of a head that is not tied, under the scope own.
+	// transform and norm of masked_lm: logits = norm(act(transform(y))) · table + bias. The bias is called bias under the scope decoder.
+	// Weight and bias of a head that is not tied stand under the scope own.
 	transform, norm, decoder, own string
 	act                           kernels.Activation
 	eps                           float64
@@ -88,13 +88,16 @@ func (s *stack) maskedHead(b *layers.Builder, h head, x *Node) *Node {
 	if b.Err() != nil {
 		return nil
 	}
-	c := layers.LinearConfig{Bias: b.Scope(h.decoder).Param("bias", layers.Zeros(), s.Vocab)}
+	scope := b.Scope(h.decoder)
+	var c layers.LinearConfig
 	if s.untied {
-		c.Weight = b.Scope(h.own).Param("weight", s.initial(), s.Vocab, s.Hidden)
+		scope = b.Scope(h.own)
+		c.Weight = scope.Param("weight", s.initial(), s.Vocab, s.Hidden)
 	} else {
 		c.Weight = s.table(b)
 	}
-	return layers.Linear(b.Scope(h.decoder), x, c)
+	c.Bias = scope.Param("bias", layers.Zeros(), s.Vocab)
+	return layers.Linear(scope, x, c)
 }
 
 // dense is a linear layer of a head.

@@ -36,10 +36,17 @@ func (m *encoderFamily) local(name string) string {
 		return ""
 	case name == m.head.own+".weight" && !m.untied && m.head.task == "masked_lm":
 		return ""
-	case name == m.head.own+".bias" && m.head.task == "masked_lm":
+	case name == m.head.own+".bias" && m.head.task == "masked_lm" && !m.untied:
 		return m.head.decoder + ".bias"
+	case name == m.head.decoder+".bias" && m.head.task == "masked_lm" && m.untied: // read where there is no other, see unread
+		return m.head.own + ".bias"
 	}
 	return name
+}
+
+// unread tells of a weight that transformers stores but does not read: the old bias of a head that is not tied, beside that of its own.
+func (m *encoderFamily) unread(name string, has func(string) bool) bool {
+	return m.head.task == "masked_lm" && m.untied && name == m.head.decoder+".bias" && has(m.head.own+".bias")
 }
 
 // BasePrefix is what Hugging Face puts before the names of a base model's weights when it has a head.

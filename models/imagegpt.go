@@ -82,7 +82,7 @@ func newImageGPT(raw []byte) (Model, error) {
 		Dims: Dims{Vocab: c.VocabSize, Hidden: c.NEmbd, Inner: inner, Layers: c.NLayer, Heads: c.NHead, Positions: c.NPositions},
 		names: names{tokens: "transformer.wte", positions: "transformer.wpe", layer: "transformer.h.", norm1: "ln_1", qkv: "attn.c_attn",
 			out: "attn.c_proj", norm2: "ln_2", up: "mlp.c_fc", down: "mlp.c_proj", final: "transformer.ln_f", head: "lm_head"},
-		act: act, eps: c.LayerNormEpsilon, rms: true, position: "learned", inOut: true, untied: true,
+		act: act, eps: c.LayerNormEpsilon, rms: true, position: "learned", typesToo: true, inOut: true, untied: true,
 		classes: c.VocabSize - 1, shifted: c.Task == "image_density",
 		embedDropout: c.EmbdPdrop, residDropout: c.ResidPdrop,
 		init: layers.Normal(c.InitializerRange), last: layers.Normal(c.InitializerRange / math.Sqrt(2*float64(c.NLayer))),

@@ -45,6 +45,7 @@ type stack struct {
 	vectors    int      // width of what is read in place of ids, which is mapped to C; 0: ids
 	embedScale float64  // factor of the tokens' vectors; 0: 1
 	types      int      // kinds of tokens; 0: no such table
+	typesToo   bool     // types are ids of the token table, whose rows are added where types are given (GPT-2)
 	image      *imageOf // what is read are images of one size; nil: ids, or vectors
 	position   string   // learned, factorized, axial, sinusoidal, rotary, relative, none
 	shape      []int    // factorized, axial: sizes of the axes that a position is split into, a table for each

@@ -107,6 +107,11 @@ func readWeights(m Model, params *layers.Params, file *checkpoints.Safetensors) 
 			continue
 		}
 		here := name
+		if f, ok := m.(interface {
+			unread(name string, has func(string) bool) bool
+		}); ok && f.unread(name, func(other string) bool { _, has := file.Info(other); return has }) {
+			continue
+		}
 		if f, ok := m.(interface{ local(name string) string }); ok {
 			if here = f.local(name); here == "" {
 				continue

@@ -62,6 +62,9 @@ func run(m models.Model, params *layers.Params, in Batch, gradients bool, watch 
 			return nil, inputErrorf("in/input_ids[%d][%d] is %d; the model has ids 0 to %d", i/in.T, i%in.T, id, v-1)
 		}
 	}
+	if slices.Contains([]string{"bigbird_pegasus", "led", "longt5", "reformer"}, m.Type()) && in.Types != nil {
+		return nil, inputErrorf("in/token_type_ids: a model of type %s knows no types of tokens; leave it out", m.Type())
+	}
 	t := in.T
 	in, err = in.reformerRows(m)
 	if err != nil {
@@ -277,6 +280,9 @@ func (in Batch) taskLoss(b *layers.Builder, task string, logits *layers.Node) (*
 		}
 		shape = shape[:2]
 	case "question_answering":
+		if len(labels) == 2*in.B {
+			return in.answerLoss(b, logits)
+		}
 		shape = []int{shape[0], 2}
 	case "regression":
 		if len(in.Values) != shape.TotalSize() {
@@ -294,10 +300,29 @@ func (in Batch) taskLoss(b *layers.Builder, task string, logits *layers.Node) (*
 	if b.Err() == nil {
 		copy(layers.InputValue(targets).Int32s(), labels)
 	}
-	if task == "question_answering" {
-		return layers.MeanKept(b, layers.PointerRows(b, logits, targets, nil), targets), b.Err()
-	}
 	return layers.CrossEntropy(b, logits, targets, 0), b.Err()
+}
+
+// answerLoss is the mean of those of start and end, each the mean over the examples whose place is a token. As transformers has it, places before the
+// first token are the first one, and those behind the last one do not count.
+func (in Batch) answerLoss(b *layers.Builder, logits *layers.Node) (*layers.Node, error) {
+	places := b.Input("labels", tensor.Int32, in.B, 2)
+	if b.Err() != nil {
+		return nil, b.Err()
+	}
+	kept, weights := [2]float64{}, make([]float64, 2*in.B)
+	for i, label := range in.Labels {
+		if label = max(label, 0); int(label) >= in.T {
+			label = -1
+		} else {
+			kept[i%2]++
+		}
+		layers.InputValue(places).Int32s()[i] = label
+	}
+	for i := range weights {
+		weights[i] = 1 / (2 * max(kept[i%2], 1))
+	}
+	return layers.Sum(b, layers.Mul(b, layers.PointerRows(b, logits, places, nil), constant(b, "weights of ends", weights, []int{in.B, 2}))), b.Err()
 }
 
 // constant adds a value in the precision of the weights.

@@ -10,7 +10,7 @@ import (
 
 // hidesKeys are the families of Hugging Face whose padding is hidden as keys and reads as other queries do, each with what queries get
 // that read nothing. All other models take the length of each example.
-var hidesKeys = map[string]leftover{"gpt2": everyKey, "gpt_neo": hiddenOnce, "bert": everyKey}
+var hidesKeys = map[string]leftover{"gpt2": everyKey, "gpt_neo": hiddenOnce, "imagegpt": hiddenBefore, "bert": everyKey}
 
 // padding tells a model which tokens are padding.
 //
@@ -94,6 +94,9 @@ func everyKey(_, _ bool, _, _ int) (shares, moves bool) { return true, true }
 func hiddenOnce(sees, counts bool, i, j int) (shares, moves bool) {
 	return j <= i && sees != counts, sees
 }
+
+// hiddenBefore is the rule of ImageGPT, which puts the smallest number in place of the scores of later keys, and adds it to those of padding.
+func hiddenBefore(sees, counts bool, _, _ int) (shares, moves bool) { return sees != counts, sees }
 
 // unreadRows gives, as [B,T,T], the shares of queries that read no key, zero for others, and where they move with the scores. It
 // reports whether there is such a query.
