@@ -113,8 +113,9 @@ func slotKeysRun[F kernels.Float](o slotKeys, out engine.Value, in []engine.Valu
 	}
 }
 
-// AddChannel gives each head of x [B,R,H·D] one channel more, with the numbers c [B,H,R], or 1 if c is nil: [B,R,H·(D+1)]. c has no gradient.
-// A bias of keys is such a channel beside one of ones in the queries.
+// AddChannel gives each head of x [B,R,H·D] one channel more, with the numbers c [B,H,R], or 1 if c is nil, and behind it zeros up to a whole
+// vector of channels, for which the kernels are made: [B,R,H·E], E = D+1 rounded up to a multiple of 8. c has no gradient. A bias of keys is such a
+// channel beside one of ones in the queries.
 func AddChannel(b *Builder, x, c *Node, heads int) *Node {
 	return b.Op(addChannel{heads}, present(x, c)...)
 }
@@ -126,6 +127,9 @@ func (addChannel) Name() string    { return "add_channel" }
 func (addChannel) Cheap()          {}
 func (addChannel) DiffWRT() []bool { return []bool{true, false} }
 
+// widened is how many channels a head of d has with another one.
+func widened(d int) int { return (d/8 + 1) * 8 }
+
 func (o addChannel) Infer(in []engine.Type) (engine.Type, error) {
 	s := in[0].Shape
 	if !in[0].IsFloat() || len(s) != 3 || o.heads < 1 || s[2]%o.heads != 0 {
@@ -134,7 +138,7 @@ func (o addChannel) Infer(in []engine.Type) (engine.Type, error) {
 	if len(in) > 1 && (in[1].Dtype != in[0].Dtype || !slices.Equal(in[1].Shape, tensor.Shape{s[0], o.heads, s[1]})) {
 		return engine.Type{}, fmt.Errorf("a channel %v for rows %v", in[1], in[0])
 	}
-	return engine.Type{Dtype: in[0].Dtype, Shape: withLast(s, s[2]+o.heads)}, nil
+	return engine.Type{Dtype: in[0].Dtype, Shape: withLast(s, o.heads*widened(s[2]/o.heads))}, nil
 }
 
 func (o addChannel) Run(out engine.Value, in []engine.Value) error {
@@ -148,33 +152,38 @@ func (o addChannel) Run(out engine.Value, in []engine.Value) error {
 
 func addChannelRun[F kernels.Float](o addChannel, out engine.Value, in []engine.Value) {
 	x, y := engine.Floats[F](in[0]), engine.Floats[F](out)
-	rows, d := in[0].Shape()[1], in[0].Shape()[2]/o.heads
+	rows, d, e := in[0].Shape()[1], in[0].Shape()[2]/o.heads, lastOf(out.Shape())/o.heads
 	var c []F
 	if len(in) > 1 {
 		c = engine.Floats[F](in[1])
 	}
 	for i := range in[0].Shape()[0] * rows * o.heads {
-		copy(y[i*(d+1):], x[i*d:][:d])
-		y[i*(d+1)+d] = 1
+		to := y[i*e:][:e]
+		copy(to, x[i*d:][:d])
+		clear(to[d:])
+		to[d] = 1
 		if c != nil {
 			row, h := i/o.heads, i%o.heads
-			y[i*(d+1)+d] = c[(row/rows*o.heads+h)*rows+row%rows]
+			to[d] = c[(row/rows*o.heads+h)*rows+row%rows]
 		}
 	}
 }
 
 func (o addChannel) Diff(in Nodes, _, dout *Node) (Nodes, error) {
-	dx, err := engine.Apply(dropChannel{o}, dout)
+	dx, err := engine.Apply(dropChannel{o, lastOf(in[0].Shape())}, dout)
 	return append(Nodes{dx}, make(Nodes, len(in)-1)...), err
 }
 
-// dropChannel takes the last channel of each head away.
-type dropChannel struct{ addChannel }
+// dropChannel takes away the channels that addChannel added, so that width are left.
+type dropChannel struct {
+	addChannel
+	width int
+}
 
 func (dropChannel) Name() string                            { return "add_channel_grad" }
 func (dropChannel) Diff(Nodes, *Node, *Node) (Nodes, error) { return firstOrder{}.Diff(nil, nil, nil) }
 func (o dropChannel) Infer(in []engine.Type) (engine.Type, error) {
-	return engine.Type{Dtype: in[0].Dtype, Shape: withLast(in[0].Shape, lastOf(in[0].Shape)-o.heads)}, nil
+	return engine.Type{Dtype: in[0].Dtype, Shape: withLast(in[0].Shape, o.width)}, nil
 }
 
 func (o dropChannel) Run(out engine.Value, in []engine.Value) error {
@@ -187,8 +196,8 @@ func (o dropChannel) Run(out engine.Value, in []engine.Value) error {
 }
 
 func dropChannelRun[F kernels.Float](o dropChannel, out engine.Value, in []engine.Value) {
-	x, y, d := engine.Floats[F](in[0]), engine.Floats[F](out), lastOf(out.Shape())/o.heads
+	x, y, d, e := engine.Floats[F](in[0]), engine.Floats[F](out), o.width/o.heads, lastOf(in[0].Shape())/o.heads
 	for i := range len(y) / d {
-		copy(y[i*d:][:d], x[i*(d+1):])
+		copy(y[i*d:][:d], x[i*e:])
 	}
 }
