@@ -36,13 +36,14 @@ type LongT5Config struct {
 	PadTokenID                   int      `json:"pad_token_id"`
 	EosTokenID                   tokenIDs `json:"eos_token_id"`
 	TieWordEmbeddings            bool     `json:"tie_word_embeddings"`
+	ScaleDecoderOutputs          *bool    `json:"scale_decoder_outputs,omitempty"` // the head reads the decoder's output times 1/sqrt(d_model); default: if it is tied
 }
 
 // LongT5 is T5 with a window, or a window and transient global tokens, in the encoder. The decoder is dense, and so is what it reads of
 // the encoder. There are no positions but the biases by distance, and no limit of length.
 //
 // Source: Guo et al. 2021, arXiv 2112.07916; names and details from transformers' LongT5ForConditionalGeneration.
-// Differs: no dropout of attention probabilities. An untied head reads the decoder's output unscaled, as transformers 4 has it.
+// Differs: no dropout of attention probabilities. A head that is not tied is one of its own, as in transformers 4, where 5 ties it and leaves out the scale.
 type LongT5 struct {
 	cfg  LongT5Config
 	rest extra
@@ -105,7 +106,7 @@ func newLongT5(raw []byte) (Model, error) {
 	m.decoder = c.half("decoder", "layer.0.SelfAttention", "layer.2", c.NumDecoderLayers, act, gated)
 	labels := attention.T5Labels{Bidirectional: true, Buckets: c.RelativeAttentionNumBuckets, MaxDistance: c.RelativeAttentionMaxDistance}
 	m.encoder.relative, m.decoder.relative = labels, attention.T5Labels{Buckets: labels.Buckets, MaxDistance: labels.MaxDistance}
-	window := attention.TransientGlobal{Radius: c.LocalRadius, Block: c.GlobalBlockSize, Labels: labels}
+	window := attention.TransientGlobal{Radius: c.LocalRadius, Block: c.GlobalBlockSize, Labels: labels, Eps: c.LayerNormEpsilon}
 	for range c.NumLayers {
 		if local {
 			m.encoder.mixers = append(m.encoder.mixers, attention.Plain{Of: window.Pattern()})
@@ -115,7 +116,7 @@ func newLongT5(raw []byte) (Model, error) {
 	}
 	m.decoder.mixers = plain(slices.Repeat([]attention.Pattern{attention.Causal(attention.Full{})}, c.NumDecoderLayers))
 	m.decoder.cross = slices.Repeat([]attention.Pattern{attention.Full{}}, c.NumDecoderLayers)
-	if c.TieWordEmbeddings {
+	if scaled := c.ScaleDecoderOutputs; scaled == nil && c.TieWordEmbeddings || scaled != nil && *scaled {
 		m.headScale = 1 / math.Sqrt(float64(c.DModel))
 	}
 	return m, nil

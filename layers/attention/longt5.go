@@ -38,6 +38,7 @@ func (T5Labels) Relative() bool { return true }
 type TransientGlobal struct {
 	Radius, Block int
 	Labels        T5Labels
+	Eps           float64 // of the norm; 0: 1e-6
 }
 
 // Pattern is the window; global tokens are no nodes between layers.
@@ -57,7 +58,7 @@ func (t TransientGlobal) Mix(b *layers.Builder, in Stream) *Node {
 		return Plain{t.Pattern()}.Mix(b, in)
 	}
 	sums := b.Op(blockSums{t.Block}, append(Nodes{in.X}, present(in.Lens)...)...) // [B,n/Block,C]
-	sums = layers.RMSNorm(b.Scope("global_input_layer_norm"), sums, layers.NormConfig{Eps: 1e-6})
+	sums = layers.RMSNorm(b.Scope("global_input_layer_norm"), sums, layers.NormConfig{Eps: t.Eps})
 	k = layers.Concat(b, 1, in.Project(b, 1, sums), k)
 	v = layers.Concat(b, 1, in.Project(b, 2, sums), v)
 	lens := in.Lens
