@@ -47,7 +47,11 @@ func (n bertNormalizer) normalize(t text) text {
 	})
 	if n.accents {
 		if strings.IndexFunc(t.s, ordered) >= 0 {
-			t = stripAccents{}.normalize(unicodeForm{norm.NFD}.normalize(t))
+			t = unicodeForm{norm.NFD}.normalize(t).mapped(func(r rune, put func(rune)) {
+				if !isMark(r) {
+					put(r)
+				}
+			})
 		} else {
 			t = t.mapped(bare)
 		}
@@ -69,11 +73,11 @@ func bare(r rune, put func(rune)) {
 		put(r)
 		return
 	}
-	for _, part := range norm.NFD.String(string(r)) {
-		if !isMark(part) {
-			put(part)
+	apart(norm.NFD, r, func(q rune) {
+		if !isMark(q) {
+			put(q)
 		}
-	}
+	})
 }
 
 // plain reports whether nothing would change: small ASCII.
@@ -90,56 +94,6 @@ func (n bertNormalizer) plain(s string) bool {
 type lowercase struct{}
 
 func (lowercase) normalize(t text) text { return t.mapped(lower) }
-
-// stripAccents takes marks away that stand on letters; they stand behind them after a decomposition.
-type stripAccents struct{}
-
-func (stripAccents) normalize(t text) text {
-	return t.mapped(func(r rune, put func(rune)) {
-		if !isMark(r) {
-			put(r)
-		}
-	})
-}
-
-// unicodeForm is one of the four forms of Unicode.
-type unicodeForm struct{ norm.Form }
-
-func (f unicodeForm) normalize(t text) text {
-	if f.IsNormalString(t.s) {
-		return t
-	}
-	w := newRewriter(t)
-	for i := 0; i < len(t.s); {
-		n := f.NextBoundaryInString(t.s[i:], true)
-		in, out := t.s[i:i+n], f.String(t.s[i:i+n])
-		f.segment(w, t.slice(i, i+n), in, out)
-		i += n
-	}
-	return w.text(t)
-}
-
-// segment adds what becomes of a base character and what follows it. Of a decomposition every character comes from the one that was
-// decomposed; a composed one from the first of its parts.
-func (f unicodeForm) segment(w *rewriter, t text, in, out string) {
-	var from []span
-	for i := 0; i < len(in); {
-		n := runeLen(in, i)
-		parts := 1
-		if utf8.RuneCountInString(out) >= utf8.RuneCountInString(in) {
-			parts = max(1, utf8.RuneCountInString(f.String(in[i:i+n])))
-		}
-		for range parts {
-			from = append(from, t.span(i, i+n))
-		}
-		i += n
-	}
-	k := 0
-	for _, r := range out {
-		w.put(r, from[min(k, len(from)-1)])
-		k++
-	}
-}
 
 // strip takes white space away at the ends.
 type strip struct{ left, right bool }

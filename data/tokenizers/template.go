@@ -122,8 +122,8 @@ func (p trimmed) finish(t *Tokenizer, parts []*Encoding, special bool) *Encoding
 			lead := len([]rune(name)) - len([]rune(strings.TrimLeftFunc(name, isBlank)))
 			trail := len([]rune(name)) - len([]rune(strings.TrimRightFunc(name, isBlank)))
 			if lead > 0 {
-				if p.prefix && (i == 0 || at[0] == 0) {
-					lead--
+				if lead == 1 && p.prefix && (i == 0 || at[0] == 0) { // of several none was put there
+					lead = 0
 				}
 				at[0] = min(at[0]+lead, at[1])
 			}

@@ -90,6 +90,45 @@ func TestAsOriginals(t *testing.T) {
 	require.Equal(t, 10000, n)
 }
 
+// chain is a line of chains.jsonl.gz.
+type chain struct {
+	Tokenizer json.RawMessage
+	Rows      []struct {
+		S            string
+		IDs, Offsets []int
+	}
+}
+
+func chains(t testing.TB) (all []chain, toks []*Tokenizer) {
+	for line := range bytes.Lines(unzipped(t, "chains.jsonl.gz")) {
+		var c chain
+		require.NoError(t, json.Unmarshal(line, &c))
+		require.Len(t, c.Rows, 120)
+		tok, err := Parse(c.Tokenizer)
+		require.NoError(t, err)
+		all, toks = append(all, c), append(toks, tok)
+	}
+	require.Len(t, all, 9)
+	return all, toks
+}
+
+// Forms of Unicode, marks out of order, characters newer than the tables of the originals, and blanks that are trimmed: ids and offsets.
+func TestChains(t *testing.T) {
+	all, toks := chains(t)
+	for n, c := range all {
+		for _, row := range c.Rows {
+			e := toks[n].Encode(true, row.S)
+			var ids, offsets []int
+			for i, id := range e.IDs {
+				ids = append(ids, int(id))
+				offsets = append(offsets, e.Offsets[i][0], e.Offsets[i][1])
+			}
+			require.Equal(t, row.IDs, ids, "chain %d, %q", n, row.S)
+			require.Equal(t, row.Offsets, offsets, "chain %d, %q", n, row.S)
+		}
+	}
+}
+
 // roberta is GPT-2's tokenizer with RoBERTa's template.
 func roberta(t testing.TB) *Tokenizer {
 	var merges []string
@@ -239,7 +278,11 @@ func FuzzParse(f *testing.F) {
 }
 
 func FuzzEncode(f *testing.F) {
-	all := originals(f)
+	rows, all := chains(f)
+	for i, c := range rows {
+		f.Add(c.Rows[i].S)
+	}
+	all = append(all, originals(f)...)
 	f.Add("The whale\u0301 \xff\u200d\U0001f468")
 	f.Fuzz(func(t *testing.T, s string) {
 		for _, tok := range all {
