@@ -45,6 +45,15 @@ type Config struct {
 	// TargetLength is U, the tokens of the target of a pair; 0: the sequence length.
 	TargetLength int `json:"target_length,omitempty"`
 
+	// Streaming reads the files of Path while they are trained on, for data larger than memory: see Part.Sampler. A folder may also hold .jsonl, .csv, .tsv or .parquet
+	// files. Of causal_lm, masked_lm and sequence_classification.
+	Streaming bool `json:"streaming,omitempty"`
+	// ShuffleBuffer is how many examples of a stream wait in memory, among which the next one is drawn; 1 keeps their order; 0: 1,000.
+	ShuffleBuffer int `json:"shuffle_buffer,omitempty"`
+	// HeldOut is how many documents at the beginning of a stream, by the paths of its files, are held out of the training; the first half of them is the
+	// validation part, the others are the test part. Of plain text a document is a piece of 4 kB here. 0: 200.
+	HeldOut int `json:"held_out,omitempty"`
+
 	// MaskProbability is the part of the tokens that masked_lm hides; 0 is 0.15.
 	MaskProbability float64 `json:"mask_probability,omitempty"`
 	// MaskUnit is what is hidden at once: token (the default), word or span.
@@ -110,6 +119,7 @@ func (c Config) Validate() error {
 	for i, name := range c.Classes {
 		fault(name != "" && !slices.Contains(c.Classes[:i], name), fmt.Sprintf("classes[%d]", i), name, "names that differ")
 	}
+	c.validateStream(fault)
 	c.validateImages(fault)
 	return errors.Join(faults...)
 }

@@ -43,10 +43,16 @@ type Corpus struct {
 // Images go whole, see ImageSets: to validation those with index%10 == 4, to test those with index%10 == 9. Their cost is a byte for each channel
 // of each pixel.
 //
+// With data.streaming the train part is read while it is trained on. Documents of a stream go whole: the first data.held_out of them to validation and
+// test, the others to train, but for those that say that they belong elsewhere. A tokenizer is trained on the first 16 MB of these.
+//
 // A task is made by its rule, see Tasks: 50,000, 1,000 and 2,000 examples unless it says otherwise. Its cost is nothing.
 //
 // Errors: *Error.
 func Load(c Config) (*Corpus, error) {
+	if c.Streaming {
+		return c.loadStream()
+	}
 	if c.Task != "" {
 		return c.loadTask()
 	}
@@ -76,10 +82,11 @@ func Load(c Config) (*Corpus, error) {
 }
 
 // LoadWhole reads the data as one part that is called "all": to evaluate on a text that was not trained on. A tokenizer that is trained must
-// be given by With. Of a task, which has no whole, it is the test part.
+// be given by With. Of a task, which has no whole, it is the test part. Nothing of it is a stream.
 //
 // Errors: *Error.
 func LoadWhole(c Config) (*Part, error) {
+	c = c.whole()
 	if c.Task != "" {
 		corpus, err := c.loadTask()
 		if err != nil {

@@ -21,6 +21,7 @@ var (
 	ErrLabel       = errors.New("unknown class")
 	ErrRead        = errors.New("cannot be read")
 	ErrChanged     = errors.New("not what it was")
+	ErrPlace       = errors.New("another place in a stream")
 )
 
 // Error says on one line what is wrong with which data and what to do about it.

@@ -13,27 +13,35 @@ import (
 	"github.com/parquet-go/parquet-go"
 )
 
-// readParquet reads a document from each row of a parquet file. Fields are names of columns; those below another are named with a dot, and of a
+// parquetRecords reads a document from each row of a parquet file. Fields are names of columns; those below another are named with a dot, and of a
 // list the first element counts. A column "split" may say which part a row belongs to. Of question_answering there may be, in place of the
 // answer's column, lists answers.text and answers.answer_start, as SQuAD has them.
 //
 // Cost: the wanted columns, a page of each at a time; other columns are not read.
 //
 // Errors: ErrTorn for a damaged file; ErrFormat for a column that is not there, with those that are; ErrTooLarge, ErrEmpty.
-func readParquet(path string, f fields) (src *source, err error) {
+type parquetRecords struct {
+	f      fields
+	table  *parquetTable
+	file   *os.File
+	groups []parquet.RowGroup // those that were not begun
+	rows   int64              // that remain of the one that was; 0: none was
+	at     place
+	left   *int64
+}
+
+// openParquet opens a file at a row.
+func openParquet(path string, f fields, from place, left *int64) (p *parquetRecords, err error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, fileError(path, err)
 	}
-	defer func() { _ = file.Close() }()
-	torn := func(why any) error {
-		return &Error{Kind: ErrTorn, Path: path, What: fmt.Sprintf("damaged parquet file (%v)", why), Fix: "fetch or write the file again"}
-	}
-	defer func() { // the reader of the format takes what lengths and codes a file gives for true
-		if why := recover(); why != nil {
-			src, err = nil, torn(why)
+	defer func() {
+		if err != nil {
+			_ = file.Close()
 		}
 	}()
+	defer recovered(path, &err)
 	info, err := file.Stat()
 	if err != nil {
 		return nil, fileError(path, err)
@@ -42,41 +50,93 @@ func readParquet(path string, f fields) (src *source, err error) {
 		return nil, emptyError(path)
 	}
 	if !footerFits(file, info.Size()) {
-		return nil, torn("its end is not where it should be")
+		return nil, tornParquet(path, "its end is not where it should be")
 	}
 	opened, err := parquet.OpenFile(file, info.Size(), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
 	if err != nil {
-		return nil, torn(err)
+		return nil, tornParquet(path, err)
 	}
 	table, err := newParquetTable(path, f, opened)
 	if err != nil {
 		return nil, err
 	}
-	src = &source{name: path}
-	left := maxBytes
-	for _, group := range opened.RowGroups() {
-		if err := table.open(group); err != nil {
-			return nil, torn(err)
-		}
-		for range group.NumRows() {
-			doc, size, err := table.document(f)
-			own := (*Error)(nil)
-			switch {
-			case errors.As(err, &own):
-				return nil, err
-			case err != nil:
-				return nil, torn(err)
-			}
-			if left -= int64(size); left < 0 {
-				return nil, &Error{Kind: ErrTooLarge, Path: path, What: fmt.Sprintf("more than %d bytes of text", maxBytes), Fix: "train on a part of it"}
-			}
-			if f.usable(doc) {
-				src.docs = append(src.docs, doc)
-			}
-		}
-		table.close()
+	p = &parquetRecords{f: f, table: table, file: file, groups: opened.RowGroups(), at: from, left: left}
+	return p, p.seek(from.Record)
+}
+
+// seek goes to a row.
+func (p *parquetRecords) seek(row int64) error {
+	p.table.row = int(row)
+	for len(p.groups) > 0 && row >= p.groups[0].NumRows() {
+		row -= p.groups[0].NumRows()
+		p.groups = p.groups[1:]
 	}
-	return src.whole(f, "give rows with the columns "+strings.Join(f.wanted(), ", "))
+	if row == 0 {
+		return nil // at the beginning of a group, or at the end
+	}
+	if len(p.groups) == 0 {
+		return changedError(p.table.path, "it ends before the place up to which it was read")
+	}
+	if err := p.table.open(p.groups[0]); err != nil {
+		return tornParquet(p.table.path, err)
+	}
+	p.rows, p.groups = p.groups[0].NumRows()-row, p.groups[1:]
+	if err := p.table.seek(row); err != nil {
+		return tornParquet(p.table.path, err)
+	}
+	return nil
+}
+
+// recovered turns a panic into an error: the reader of the format takes what lengths and codes a file gives for true.
+func recovered(path string, err *error) {
+	if why := recover(); why != nil {
+		*err = tornParquet(path, why)
+	}
+}
+
+func tornParquet(path string, why any) error {
+	return &Error{Kind: ErrTorn, Path: path, What: fmt.Sprintf("damaged parquet file (%v)", why), Fix: "fetch or write the file again"}
+}
+
+func (p *parquetRecords) next() (doc document, ok bool, err error) {
+	path := p.table.path
+	defer recovered(path, &err)
+	for p.rows == 0 {
+		if len(p.groups) == 0 {
+			return doc, false, io.EOF
+		}
+		if err := p.table.open(p.groups[0]); err != nil {
+			return doc, false, tornParquet(path, err)
+		}
+		p.rows, p.groups = p.groups[0].NumRows(), p.groups[1:]
+	}
+	doc, size, err := p.table.document(p.f)
+	if err != nil {
+		if !errors.As(err, new(*Error)) {
+			err = tornParquet(path, err)
+		}
+		return doc, false, err
+	}
+	if *p.left -= int64(size); *p.left < 0 {
+		return doc, false, &Error{Kind: ErrTooLarge, Path: path, What: fmt.Sprintf("more than %d bytes of text", maxBytes), Fix: "train on a part of it"}
+	}
+	p.at.Record++
+	if p.rows--; p.rows == 0 {
+		p.table.close()
+	}
+	return doc, p.f.usable(doc), nil
+}
+
+func (p *parquetRecords) place() place { return p.at }
+func (p *parquetRecords) wants() string {
+	return "give rows with the columns " + strings.Join(p.f.wanted(), ", ")
+}
+
+func (p *parquetRecords) close() {
+	if p.rows > 0 {
+		p.table.close()
+	}
+	_ = p.file.Close()
 }
 
 // footerFits reports whether the metadata at the end of a file, whose length stands before the last four bytes, can be in it: the reader of the
@@ -152,6 +212,18 @@ func (t *parquetTable) open(group parquet.RowGroup) error {
 			return errors.New("a group of rows lacks a column")
 		}
 		c.pages, c.values, c.n, c.next = chunks[c.at].Pages(), nil, 0, 0
+	}
+	return nil
+}
+
+// seek goes to a row of the group that is open.
+func (t *parquetTable) seek(row int64) error {
+	for _, c := range t.columns {
+		if c != nil {
+			if err := c.pages.SeekToRow(row); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

@@ -25,6 +25,8 @@ type Part struct {
 	low   lowImages
 
 	task *examples // in place of all that, if it is of a task
+
+	streamed *streamed // in place of all that, if it is read while it is trained on
 }
 
 // newPart makes a part of documents. With sections, those of the source or else sentences, no token crosses their borders.
@@ -81,6 +83,18 @@ func (p *Part) BytesPerToken() float64 {
 		return float64(p.bytes) / float64(p.targets.len())
 	}
 	return float64(p.bytes) / float64(p.tokens.len())
+}
+
+// Stream says how many files with how many bytes a part is read from while it is trained on; ok is false of one that is in memory. Of a stream there are no
+// documents, tokens, bytes or windows, only a Sampler.
+func (p *Part) Stream() (files int, bytes int64, ok bool) {
+	if p.streamed == nil {
+		return 0, 0, false
+	}
+	for _, f := range p.streamed.files {
+		bytes += f.Size
+	}
+	return len(p.streamed.files), bytes, true
 }
 
 // Length is the only sequence length that the part has, that of the examples of a task or of images; 0 for text, which is cut to any.
@@ -149,6 +163,9 @@ func (p *Part) checkLength(t int) error {
 	largest := p.longest() - f.ahead
 	if t < 1+f.beside {
 		return &Error{Kind: ErrTooShort, Path: p.source, What: fmt.Sprintf("sequence_length is %d", t), Fix: fmt.Sprintf("set train.sequence_length to %d or more", 1+f.beside), Largest: largest}
+	}
+	if p.streamed != nil {
+		return p.streamed.tooMany(t)
 	}
 	if !f.whole && largest < t {
 		return &Error{Kind: ErrTooShort, Path: p.source, Largest: largest,

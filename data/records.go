@@ -63,6 +63,8 @@ func openRecords(path string, f fields, kind recordKind, from place, left *int64
 		return openLines(path, f, &columns{names: f.names()}, from, left)
 	case csvRecords:
 		return openTable(path, f, from, left)
+	case parquetRows:
+		return openParquet(path, f, from, left)
 	}
 	return openPieces(path, from, left)
 }

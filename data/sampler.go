@@ -13,6 +13,9 @@ const freePhase = 8
 // gives one padded example. A document of 8 windows or more gives one less than it holds, which leaves the offset free.
 //
 // Of a task an epoch holds each example of the part once.
+//
+// Of a stream examples come one after the other: its place is a StreamState, not a number. Documents are cut by the same rule, but for a plain text that is
+// 8 windows or longer: from its offset on it gives all windows that it holds. Examples are drawn from a buffer, see data.shuffle_buffer.
 type Sampler struct {
 	part *Part
 	t    int
@@ -24,6 +27,7 @@ type Sampler struct {
 	order permutation
 
 	stream stream // of a task
+	flow   *flow  // of a stream
 }
 
 // Sampler returns the training examples of a part. It fills batches from one goroutine at a time.
@@ -35,6 +39,10 @@ func (p *Part) Sampler(t int, seed uint64) (*Sampler, error) {
 		return nil, err
 	}
 	s := &Sampler{part: p, t: t, seed: seed, epoch: -1}
+	if p.streamed != nil {
+		s.flow = newFlow(p, t, seed)
+		return s, nil
+	}
 	if p.task != nil {
 		s.ends = []int{p.task.n}
 		return s, nil
@@ -56,6 +64,11 @@ func (p *Part) sequences(d, t int) int {
 	if f := p.view.frame(); f.whole || size == 0 {
 		return min(1, size)
 	}
+	return sequences(size, t)
+}
+
+// sequences is how many windows of t a document of that size gives.
+func sequences(size, t int) int {
 	n := max(1, size/t)
 	if n >= freePhase {
 		n--
@@ -63,15 +76,51 @@ func (p *Part) sequences(d, t int) int {
 	return n
 }
 
-// PerEpoch is the number N of examples in an epoch.
-func (s *Sampler) PerEpoch() int { return s.ends[len(s.ends)-1] }
+// PerEpoch is the number N of examples in an epoch; 0 of a stream, which does not know it.
+func (s *Sampler) PerEpoch() int {
+	if s.flow != nil {
+		return 0
+	}
+	return s.ends[len(s.ends)-1]
+}
+
+// Epoch is the one that an example belongs to. Of a stream it is the one that is read for the buffer, whatever the position.
+func (s *Sampler) Epoch(position int64) int64 {
+	if s.flow != nil {
+		return s.flow.epoch
+	}
+	return position / int64(s.PerEpoch())
+}
+
+// Begin fills the buffer of a stream, which the first Fill would do otherwise; it does nothing for other parts.
+//
+// Errors: those of Fill.
+func (s *Sampler) Begin() error {
+	if s.flow == nil {
+		return nil
+	}
+	return s.flow.begin()
+}
+
+// Close closes the file that a stream is reading; Fill opens it again.
+func (s *Sampler) Close() {
+	if s.flow != nil {
+		s.flow.read.close()
+	}
+}
 
 // T is the sequence length.
 func (s *Sampler) T() int { return s.t }
 
-// Fill writes the examples position to position+B-1. Cost: O(B·(T + log documents)), no allocation.
-func (s *Sampler) Fill(position int64, b *Batch) {
+// Fill writes the examples position to position+B-1. Cost: O(B·(T + log documents)), no allocation; of a stream also what it reads.
+//
+// Errors, of a stream alone: ErrPlace if the position is not the next one; ErrTooShort if an epoch ends without a document that fills a sequence;
+// ErrChanged for a file that is not what it was; those of a file. After any but the first there is no going on but from a state.
+func (s *Sampler) Fill(position int64, b *Batch) error {
 	b.Bytes = 0
+	if s.flow != nil {
+		return s.flow.fill(position, b)
+	}
 	for r := range b.B {
 		epoch, i := s.shuffled(position + int64(r))
 		if task := s.part.task; task != nil {
@@ -86,6 +135,7 @@ func (s *Sampler) Fill(position int64, b *Batch) {
 		s.part.view.fill(b, r, s.part, w, key)
 	}
 	s.part.finish(b)
+	return nil
 }
 
 // shuffled returns the epoch of a position, and which of the N examples it holds.

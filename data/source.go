@@ -158,9 +158,6 @@ func readSource(path string, f fields) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	if kind == parquetRows {
-		return readParquet(path, f)
-	}
 	if kind != plainText {
 		in, err := openRecords(path, f, kind, place{}, &left)
 		if err != nil {
