@@ -113,7 +113,7 @@ func (a LSH) Attend(b *layers.Builder, in LSHInputs) (o, lse *Node) {
 	}
 	buckets := a.buckets(b, in)
 	if a.Plan == BucketRecent {
-		return AttendChosen(b, c, RecentKeys(b, buckets, in.Lens, a.Chunk), in.QK, k, in.V)
+		return AttendRecent(b, Lookback{Chosen: c, Clusters: buckets, Window: a.Chunk}, in.QK, k, in.V)
 	}
 	there := in.Lens
 	if a.PaddingReads {

@@ -37,7 +37,7 @@ const (
 // and keys may have sets of their own; a token that is in m clusters is divided by m, not by m + 0.01.
 type Routing struct {
 	Clusters int // C
-	Window   int // W; 0: ⌈n/C⌉ of n tokens
+	Window   int // W; 0: ⌈n/C⌉ of n tokens, so that what is read depends on the length
 	Membership
 	Union      bool // one softmax over what all clusters of a token have, instead of the mean over them
 	SharedQK   bool // keys are the queries
@@ -69,7 +69,7 @@ func (a Routing) Class() string {
 	switch {
 	case !a.Causal:
 		return ""
-	case a.Membership == Recent:
+	case a.Membership == Recent && a.Window > 0:
 		return "C1"
 	}
 	return "C0"
@@ -242,8 +242,10 @@ func (r *routed) recent() *Node {
 		o, _ := AttendChosen(r.b, r.Chosen, MembersOf(r.b, r.queries().nearest, k.members, r.Clusters), r.queries().x, k.x, r.v)
 		return o
 	}
-	keys := RecentMembers(r.b, r.queries().nearest, r.keys().nearest, window, r.Self)
-	o, _ := AttendChosen(r.b, r.Chosen, keys, r.queries().x, r.keys().x, r.v)
+	c := r.Chosen
+	c.LastResort = r.Self == SelfLast
+	o, _ := AttendRecent(r.b, Lookback{Chosen: c, Clusters: r.queries().nearest, Among: r.keys().nearest, Window: window, Self: r.Self == SelfAllowed},
+		r.queries().x, r.keys().x, r.v)
 	return o
 }
 

@@ -53,13 +53,6 @@ const (
 	SelfAllowed
 )
 
-// RecentMembers lists for each token the last window tokens before it whose keys are in the cluster of its query, and the token itself as self says:
-// int32 [B,H,T,W], W = min(window, T), one more with SelfAllowed; -1 where there are fewer. of and among are clusters of queries and of keys as
-// Nearest has them. So what is chosen depends on nothing that comes later. Cost: O(B·H·T·W).
-func RecentMembers(b *layers.Builder, of, among *Node, window int, self Self) *Node {
-	return b.Op(recentMembers{window, self}, of, among)
-}
-
 // ClusterPairs are the pairs of queries and keys, of so many tokens, that are members of the same cluster, int32 [B,H,M,2], M = C·Wq·Wk, -1 behind
 // them; a pair of several clusters stands there so often. causal leaves out keys behind the query.
 func ClusterPairs(b *layers.Builder, queries, keys *Node, clusters, tokens int, causal bool, self Self) *Node {

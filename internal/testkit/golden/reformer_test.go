@@ -133,11 +133,7 @@ func runLSHLayer(c *Case, p Precision, g reformerConfig) ([]Result, error) {
 	}
 	found := g.found(order)
 	if g.Plan == attention.BucketRecent {
-		keys, err := r.wholeNumbers(attention.RecentKeys(r.b, buckets, lens, g.Chunk))
-		if err != nil {
-			return nil, err
-		}
-		found = g.foundRecent(keys)
+		found = g.foundRecent(hashed)
 	} else if g.SameBucket {
 		found = g.found(order, hashed...)
 	}
@@ -171,13 +167,20 @@ func (g reformerConfig) found(order []int32, buckets ...int32) []int32 {
 	return out
 }
 
-// foundRecent counts keys [B,H,n,R·m].
-func (g reformerConfig) foundRecent(keys []int32) []int32 {
-	n, each := g.N, g.NumHashes*g.Chunk
-	out := make([]int32, len(keys)/each*n)
-	for at, j := range keys {
-		if j >= 0 {
-			out[at/each*n+int(j)]++
+// foundRecent is found where the last Chunk tokens of a bucket are read.
+func (g reformerConfig) foundRecent(buckets []int32) []int32 {
+	n, rounds := g.N, g.NumHashes
+	out := make([]int32, len(g.Lengths)*g.NumHeads*n*n)
+	for bhr := range len(g.Lengths) * g.NumHeads * rounds {
+		bucket := buckets[bhr*n:][:n]
+		for i := range int(g.Lengths[bhr/(g.NumHeads*rounds)]) {
+			left := g.Chunk
+			for j := i - 1; j >= 0 && left > 0; j-- {
+				if bucket[j] == bucket[i] {
+					out[(bhr/rounds*n+i)*n+j]++
+					left--
+				}
+			}
 		}
 	}
 	return out
