@@ -63,7 +63,7 @@ func newBert(raw []byte) (Model, error) {
 	switch h.task {
 	case "question_answering":
 		h.out = "qa_outputs"
-	case "sequence_classification", "regression", "":
+	case "sequence_classification", "multi_label_classification", "regression", "":
 		h.pooler, h.classifyPooled = "bert.pooler.dense", true
 	}
 	return &Bert{c, rest, encoderFamily{stack: s, head: h, base: "bert."}}, nil

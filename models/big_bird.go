@@ -62,7 +62,7 @@ func newBigBird(raw []byte) (Model, error) {
 		decoder: "cls.predictions", own: "cls.predictions.decoder", act: s.act, eps: s.eps, pooler: "bert.pooler", pooling: "cls",
 		out: "classifier", dropout: c.classifierDropout()}
 	switch task {
-	case "sequence_classification", "regression":
+	case "sequence_classification", "multi_label_classification", "regression":
 		h.dense, h.out = "classifier.dense", "classifier.out_proj"
 	case "question_answering":
 		h.pooler, h.out = "", "qa_classifier.qa_outputs"

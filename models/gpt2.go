@@ -77,7 +77,7 @@ func newGPT2(raw []byte) (Model, error) {
 	for l := range patterns {
 		patterns[l] = attention.Causal(attention.Full{})
 	}
-	return &GPT2{c, rest, stack{
+	m := &GPT2{c, rest, stack{
 		Dims: Dims{Vocab: c.VocabSize, Hidden: c.NEmbd, Inner: inner, Layers: c.NLayer, Heads: c.NHead, Positions: c.NPositions},
 		names: names{tokens: "transformer.wte", positions: "transformer.wpe", layer: "transformer.h.", norm1: "ln_1", qkv: "attn.c_attn",
 			out: "attn.c_proj", norm2: "ln_2", up: "mlp.c_fc", down: "mlp.c_proj", final: "transformer.ln_f", head: "lm_head"},
@@ -85,7 +85,8 @@ func newGPT2(raw []byte) (Model, error) {
 		embedDropout: c.EmbdPdrop, residDropout: c.ResidPdrop,
 		init: layers.Normal(c.InitializerRange), last: layers.Normal(c.InitializerRange / math.Sqrt(2*float64(c.NLayer))),
 		mixers: plain(patterns), scales: scales,
-	}}, nil
+	}}
+	return withHeadOf(&p, m, "GPT2", "GPT2LMHeadModel", rest)
 }
 
 // hfSizes are the keys and values that every decoder of Hugging Face has, for their checks.

@@ -71,7 +71,7 @@ func newGPTNeo(raw []byte) (Model, error) {
 	for l := range scales {
 		scales[l] = 1
 	}
-	return &GPTNeo{c, rest, stack{
+	m := &GPTNeo{c, rest, stack{
 		Dims: Dims{Vocab: c.VocabSize, Hidden: c.HiddenSize, Inner: inner, Layers: c.NumLayers, Heads: c.NumHeads, Positions: c.MaxPositionEmbeddings},
 		names: names{tokens: "transformer.wte", positions: "transformer.wpe", layer: "transformer.h.", norm1: "ln_1",
 			q: "attn.attention.q_proj", k: "attn.attention.k_proj", v: "attn.attention.v_proj", out: "attn.attention.out_proj",
@@ -79,7 +79,8 @@ func newGPTNeo(raw []byte) (Model, error) {
 		act: act, eps: c.LayerNormEpsilon, position: "learned", typesToo: true, noQKV: true, untied: !c.TieWordEmbeddings,
 		embedDropout: c.EmbedDropout, residDropout: c.ResidDropout, init: layers.Normal(c.InitializerRange),
 		mixers: plain(patterns), scales: scales,
-	}}, nil
+	}}
+	return withHeadOf(&p, m, "GPTNeo", "GPTNeoForCausalLM", rest)
 }
 
 // patterns expands attention_types to one pattern a layer.

@@ -64,7 +64,7 @@ func (s *stack) withHead(b *layers.Builder, in Inputs, h head, layersPerBlock in
 	switch h.task {
 	case "masked_lm":
 		out.Logits = s.maskedHead(b, h, x)
-	case "sequence_classification", "regression":
+	case "sequence_classification", "multi_label_classification", "regression":
 		if !h.classifyPooled {
 			pooled = pool(b, h.pooling, x, in.Lens)
 		}

@@ -78,7 +78,7 @@ func newImageGPT(raw []byte) (Model, error) {
 			scales[l] /= float64(l + 1)
 		}
 	}
-	return &ImageGPT{c, rest, stack{
+	m := &ImageGPT{c, rest, stack{
 		Dims: Dims{Vocab: c.VocabSize, Hidden: c.NEmbd, Inner: inner, Layers: c.NLayer, Heads: c.NHead, Positions: c.NPositions},
 		names: names{tokens: "transformer.wte", positions: "transformer.wpe", layer: "transformer.h.", norm1: "ln_1", qkv: "attn.c_attn",
 			out: "attn.c_proj", norm2: "ln_2", up: "mlp.c_fc", down: "mlp.c_proj", final: "transformer.ln_f", head: "lm_head"},
@@ -87,7 +87,11 @@ func newImageGPT(raw []byte) (Model, error) {
 		embedDropout: c.EmbdPdrop, residDropout: c.ResidPdrop,
 		init: layers.Normal(c.InitializerRange), last: layers.Normal(c.InitializerRange / math.Sqrt(2*float64(c.NLayer))),
 		mixers: plain(patterns), scales: scales,
-	}}, nil
+	}}
+	if c.Task != "" {
+		return m, nil
+	}
+	return withHeadOf(&p, m, "ImageGPT", "ImageGPTForCausalImageModeling", rest)
 }
 
 // Type is "imagegpt".

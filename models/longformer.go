@@ -92,7 +92,7 @@ func newLongformer(raw []byte) (Model, error) {
 	p.want(c.MaxPositionEmbeddings > first, "max_position_embeddings", c.MaxPositionEmbeddings,
 		fmt.Sprintf("more than pad_token_id + 1 (%d): the rows before are those of no token", first))
 	var globals []int
-	if task == "sequence_classification" || task == "regression" {
+	if ofExamples(task) {
 		globals = []int{0}
 	}
 	s.mixers = c.AttentionWindow.mixers(&p, c.NumHiddenLayers, "num_hidden_layers", globals)
@@ -103,7 +103,7 @@ func newLongformer(raw []byte) (Model, error) {
 	h := head{task: task, labels: labels, transform: "lm_head.dense", norm: "lm_head.layer_norm", decoder: "lm_head", own: "lm_head.decoder",
 		act: kernels.GELU, eps: s.eps, pooling: "cls", out: "classifier", dropout: c.HiddenDropoutProb}
 	switch task {
-	case "sequence_classification", "regression":
+	case "sequence_classification", "multi_label_classification", "regression":
 		h.dense, h.out, h.act = "classifier.dense", "classifier.out_proj", kernels.Tanh
 	case "question_answering":
 		h.out = "qa_outputs"

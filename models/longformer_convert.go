@@ -36,7 +36,7 @@ func longformerFromDense(d denseFamily, name, task string) string {
 	}
 	renames := []string{"lm_head.dense.", "cls.predictions.transform.dense.", "lm_head.layer_norm.", "cls.predictions.transform.LayerNorm.",
 		"lm_head.decoder.", "cls.predictions.decoder.", "lm_head.bias", "cls.predictions.bias"}
-	if task == "sequence_classification" || task == "regression" { // its pooler is the first layer of our head
+	if ofExamples(task) { // its pooler is the first layer of our head
 		renames = append(renames, "classifier.dense.", "pooler.dense.", "classifier.out_proj.", "classifier.")
 	}
 	return strings.NewReplacer(renames...).Replace(name)

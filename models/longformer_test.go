@@ -166,7 +166,7 @@ func TestLongformerFaults(t *testing.T) {
 		`,"attention_window":"x"`:                                {"attention_window is \"x\": want a whole number, or a list"},
 		`,"max_position_embeddings":2`:                           {"max_position_embeddings is 2: want more than pad_token_id + 1 (2)"},
 		`,"architectures":["LongformerForMultipleChoice"]`:       {`architectures is ["LongformerForMultipleChoice"]: want one of LongformerModel, LongformerForMaskedLM`},
-		`,"problem_type":"multi_label_classification"`:           {"problem_type is \"multi_label_classification\": want single_label_classification or regression"},
+		`,"problem_type":"ranking"`:                              {"problem_type is \"ranking\": want one of single_label_classification, multi_label_classification, regression"},
 		`,"task":"causal_lm"`:                                    {`task is "causal_lm": want one of masked_lm`},
 		`,"id2label":3,"hidden_act":"nope","attention_window":1`: {"id2label is 3", "hidden_act", "attention_window is 1"},
 	} {

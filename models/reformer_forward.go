@@ -151,7 +151,7 @@ func (m *Reformer) answer(b *layers.Builder, out *Outputs, in Inputs) {
 		hb := b.Scope("lm_head")
 		out.Logits = layers.Linear(hb, y, layers.LinearConfig{Weight: hb.Scope("decoder").Param("weight", m.initial(), m.Vocab, 2*m.Hidden),
 			Bias: hb.Param("bias", layers.Zeros(), m.Vocab)})
-	case "sequence_classification", "regression":
+	case "sequence_classification", "multi_label_classification", "regression":
 		drop := m.cfg.HiddenDropoutProb
 		if m.cfg.ClassifierDropout != nil {
 			drop = *m.cfg.ClassifierDropout

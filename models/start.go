@@ -45,7 +45,7 @@ func Start(m Model, file *checkpoints.Safetensors, dtype tensor.Dtype, seed uint
 }
 
 // heads are what the names of the weights of heads begin with, of our skeletons and of Hugging Face's families.
-var heads = []string{"head.", "lm_head.", "cls.", "classifier.", "qa_outputs.", "qa_classifier.", "pooler."}
+var heads = []string{"head.", "lm_head.", "cls.", "classifier.", "qa_outputs.", "qa_classifier.", "pooler.", "score."}
 
 // IsHead reports whether a weight of a model belongs to its head.
 func IsHead(m Model, name string) bool { return isHead(strings.TrimPrefix(name, BasePrefix(m))) }

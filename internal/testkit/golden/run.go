@@ -10,6 +10,7 @@ import (
 	"gorgonia.org/tensor"
 
 	"github.com/euryale-ml/euryale/internal/engine"
+	"github.com/euryale-ml/euryale/internal/kernels"
 	"github.com/euryale-ml/euryale/layers"
 	"github.com/euryale-ml/euryale/models"
 )
@@ -290,6 +291,15 @@ func (in Batch) taskLoss(b *layers.Builder, task string, logits *layers.Node) (*
 		}
 		d := layers.Add(b, logits, layers.Scale(b, constant(b, "labels", in.Values, shape), -1))
 		return layers.Mean(b, layers.Mul(b, d, d)), b.Err()
+	case "sequence_classification", "multi_label_classification":
+		if in.Values != nil { // as transformers takes them: each label for itself, by its binary cross entropy
+			if len(in.Values) != shape.TotalSize() {
+				return nil, inputErrorf("in/labels has %d values, a model of %s with logits %v wants as many numbers", len(in.Values), task, shape)
+			}
+			wrong := layers.Mul(b, logits, constant(b, "labels", in.Values, shape))
+			return layers.Mean(b, layers.Add(b, layers.Activation(b, logits, kernels.Softplus), layers.Scale(b, wrong, -1))), b.Err()
+		}
+		shape = shape[:1]
 	default:
 		shape = shape[:len(shape)-1]
 	}

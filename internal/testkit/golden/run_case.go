@@ -15,10 +15,11 @@ import (
 
 // classes are the classes of transformers that can be run, each with its model_type.
 var classes = map[string]string{
-	"GPT2LMHeadModel": "gpt2", "GPT2Model": "gpt2",
-	"ImageGPTForCausalImageModeling": "imagegpt",
-	"GPTNeoForCausalLM":              "gpt_neo", "GPTNeoModel": "gpt_neo",
-	"BigBirdModel": "big_bird", "BigBirdForMaskedLM": "big_bird", "BigBirdForSequenceClassification": "big_bird", "BigBirdForTokenClassification": "big_bird",
+	"GPT2LMHeadModel": "gpt2", "GPT2Model": "gpt2", "GPT2ForSequenceClassification": "gpt2", "GPT2ForTokenClassification": "gpt2", "GPT2ForQuestionAnswering": "gpt2",
+	"ImageGPTForCausalImageModeling": "imagegpt", "ImageGPTModel": "imagegpt", "ImageGPTForImageClassification": "imagegpt",
+	"GPTNeoForCausalLM": "gpt_neo", "GPTNeoModel": "gpt_neo", "GPTNeoForSequenceClassification": "gpt_neo", "GPTNeoForTokenClassification": "gpt_neo",
+	"GPTNeoForQuestionAnswering": "gpt_neo",
+	"BigBirdModel":               "big_bird", "BigBirdForMaskedLM": "big_bird", "BigBirdForSequenceClassification": "big_bird", "BigBirdForTokenClassification": "big_bird",
 	"BigBirdForQuestionAnswering": "big_bird", "BigBirdPegasusForConditionalGeneration": "bigbird_pegasus",
 	"BertModel": "bert", "BertForMaskedLM": "bert", "BertForSequenceClassification": "bert", "BertForTokenClassification": "bert", "BertForQuestionAnswering": "bert",
 	"LongformerModel": "longformer", "LongformerForMaskedLM": "longformer", "LongformerForSequenceClassification": "longformer",
