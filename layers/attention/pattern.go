@@ -1,7 +1,3 @@
-// Package attention says which keys a query may read, compiles that into tiles, and applies it as one fused node.
-//
-// A Pattern is a pure description. Compile turns it into the tile layout that the kernels walk, Attend into a node of the graph,
-// Measure into numbers, Draw into a picture, and Cache into the keys that a generator must keep.
 package attention
 
 import (
