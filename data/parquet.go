@@ -1,7 +1,6 @@
 package data
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -49,8 +48,8 @@ func openParquet(path string, f fields, from place, left *int64) (p *parquetReco
 	if info.Size() == 0 {
 		return nil, emptyError(path)
 	}
-	if !footerFits(file, info.Size()) {
-		return nil, tornParquet(path, "its end is not where it should be")
+	if err := checkFooter(file, info.Size()); err != nil {
+		return nil, tornParquet(path, err)
 	}
 	opened, err := parquet.OpenFile(file, info.Size(), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
 	if err != nil {
@@ -60,6 +59,7 @@ func openParquet(path string, f fields, from place, left *int64) (p *parquetReco
 	if err != nil {
 		return nil, err
 	}
+	table.file, table.budget = opened, newParquetBudget(info.Size())
 	p = &parquetRecords{f: f, table: table, file: file, groups: opened.RowGroups(), at: from, left: left}
 	return p, p.seek(from.Record)
 }
@@ -77,7 +77,7 @@ func (p *parquetRecords) seek(row int64) error {
 	if len(p.groups) == 0 {
 		return changedError(p.table.path, "it ends before the place up to which it was read")
 	}
-	if err := p.table.open(p.groups[0]); err != nil {
+	if err := p.table.open(p.groups); err != nil {
 		return tornParquet(p.table.path, err)
 	}
 	p.rows, p.groups = p.groups[0].NumRows()-row, p.groups[1:]
@@ -95,6 +95,9 @@ func recovered(path string, err *error) {
 }
 
 func tornParquet(path string, why any) error {
+	if err, ok := why.(error); ok && errors.Is(err, errParquetLarge) {
+		return &Error{Kind: ErrTooLarge, Path: path, What: "a parquet file that unfolds to far more than its size", Fix: "if it is to be trusted, give its rows as .jsonl", Err: err}
+	}
 	return &Error{Kind: ErrTorn, Path: path, What: fmt.Sprintf("damaged parquet file (%v)", why), Fix: "fetch or write the file again"}
 }
 
@@ -105,7 +108,7 @@ func (p *parquetRecords) next() (doc document, ok bool, err error) {
 		if len(p.groups) == 0 {
 			return doc, false, io.EOF
 		}
-		if err := p.table.open(p.groups[0]); err != nil {
+		if err := p.table.open(p.groups); err != nil {
 			return doc, false, tornParquet(path, err)
 		}
 		p.rows, p.groups = p.groups[0].NumRows(), p.groups[1:]
@@ -139,23 +142,12 @@ func (p *parquetRecords) close() {
 	_ = p.file.Close()
 }
 
-// footerFits reports whether the metadata at the end of a file, whose length stands before the last four bytes, can be in it: the reader of the
-// format asks for memory before it looks.
-func footerFits(r io.ReaderAt, size int64) bool {
-	const around = 12 // PAR1 in front, the length and PAR1 at the end
-	var end [8]byte
-	if size < around {
-		return false
-	}
-	if _, err := r.ReadAt(end[:], size-int64(len(end))); err != nil {
-		return false
-	}
-	return string(end[4:]) == "PAR1" && int64(binary.LittleEndian.Uint32(end[:4])) <= size-around
-}
-
 // parquetTable reads rows of the wanted columns.
 type parquetTable struct {
 	path    string
+	file    *parquet.File
+	leaves  []parquetLeaf
+	budget  *parquetBudget
 	row     int
 	columns [len(values{}) + 3]*parquetColumn // those of names, then split, answers.text and answers.answer_start; nil: not there or not wanted
 }
@@ -169,7 +161,7 @@ const (
 
 // newParquetTable finds the columns.
 func newParquetTable(path string, f fields, file *parquet.File) (*parquetTable, error) {
-	t := &parquetTable{path: path}
+	t := &parquetTable{path: path, leaves: parquetLeaves(file)}
 	have := map[string]int{}
 	var names []string
 	for at, full := range file.Schema().Columns() {
@@ -195,21 +187,35 @@ func newParquetTable(path string, f fields, file *parquet.File) (*parquetTable, 
 			continue
 		}
 		if t.columns[i] = column(name); t.columns[i] == nil && i != 5 && (i != 1 || t.columns[answerTexts] == nil) {
-			return nil, &Error{Kind: ErrFormat, Path: path, What: fmt.Sprintf("no column %q (there are: %s)", name, strings.Join(names, ", ")), Fix: "name the column with " + fieldKeys[i]}
+			return nil, &Error{Kind: ErrFormat, Path: path, What: fmt.Sprintf("no column %q (there are: %s)", name, several(names)), Fix: "name the column with " + fieldKeys[i]}
 		}
 	}
 	return t, nil
 }
 
-// open begins a group of rows.
-func (t *parquetTable) open(group parquet.RowGroup) error {
-	chunks := group.ColumnChunks()
+// several are names for an error, not too many.
+func several(names []string) string {
+	const most = 30
+	text := strings.Join(names[:min(len(names), most)], ", ")
+	if len(names) > most {
+		text += fmt.Sprintf(" and %d more", len(names)-most)
+	}
+	return strings.ToValidUTF8(text, "?")
+}
+
+// open begins the first of the groups of rows that are left, once it has looked at the pages that are wanted.
+func (t *parquetTable) open(left []parquet.RowGroup) error {
+	chunks := left[0].ColumnChunks()
+	meta := t.file.Metadata().RowGroups[len(t.file.RowGroups())-len(left)].Columns
 	for _, c := range t.columns {
 		if c == nil {
 			continue
 		}
-		if c.at >= len(chunks) {
+		if c.at >= len(chunks) || c.at >= len(t.leaves) {
 			return errors.New("a group of rows lacks a column")
+		}
+		if err := checkPages(t.file, t.file.Size(), t.leaves[c.at], &meta[c.at].MetaData, t.budget); err != nil {
+			return err
 		}
 		c.pages, c.values, c.n, c.next = chunks[c.at].Pages(), nil, 0, 0
 	}
@@ -245,7 +251,7 @@ func (t *parquetTable) document(f fields) (doc document, size int, err error) {
 		if c == nil {
 			continue
 		}
-		if cells[i], err = c.row(); err != nil {
+		if cells[i], err = c.row(t.budget); err != nil {
 			return doc, 0, err
 		}
 		for _, s := range cells[i] {
@@ -301,13 +307,15 @@ func (c *parquetColumn) peek() (parquet.Value, error) {
 			c.values = nil
 		} else if err != nil {
 			return parquet.Value{}, err
+		} else if c.n == 0 {
+			return parquet.Value{}, io.ErrNoProgress
 		}
 	}
 	return c.buffer[c.next], nil
 }
 
 // row are the values of the next row that are not null.
-func (c *parquetColumn) row() ([]string, error) {
+func (c *parquetColumn) row(budget *parquetBudget) ([]string, error) {
 	var cells []string
 	for first := true; ; first = false {
 		v, err := c.peek()
@@ -323,8 +331,13 @@ func (c *parquetColumn) row() ([]string, error) {
 		if !first && v.RepetitionLevel() == 0 {
 			return cells, nil
 		}
+		text := ""
 		if !v.IsNull() {
-			cells = append(cells, parquetText(v))
+			text = parquetText(v)
+			cells = append(cells, text)
+		}
+		if err := budget.value(len(text)); err != nil {
+			return nil, err
 		}
 		c.next++
 	}

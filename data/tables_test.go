@@ -137,6 +137,13 @@ func TestChangedParquet(t *testing.T) {
 // FuzzParquet: whatever the file holds, it is refused in one line or gives documents.
 func FuzzParquet(f *testing.F) {
 	f.Add(parquetOf(f, rows(5)))
+	f.Add(parquetOf(f, rows(5), parquet.DataPageVersion(1), parquet.Compression(&parquet.Gzip)))
+	type texts struct {
+		Text []string `parquet:"text,list,zstd"`
+		N    int64    `parquet:"n,delta"`
+	}
+	f.Add(parquetOf(f, []texts{{[]string{"a", "b"}, 1}, {nil, 2}, {[]string{"abc"}, 7}}))
+	f.Add(hostile(int64(parquet.ByteArray), 0, 1, 0, 9, pageOf(0, 10, 9, 0, []byte{2, 0, 0, 0, 18, 0})))
 	f.Add([]byte("PAR1PAR1"))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		path := filepath.Join(t.TempDir(), "a.parquet")
