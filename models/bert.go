@@ -116,7 +116,7 @@ func (m *Bert) Type() string { return "bert" }
 // Config is the resolved config.json, with the keys that were there before.
 func (m *Bert) Config() ([]byte, error) { return marshalConfig(m.cfg, m.rest) }
 
-// Warnings tells of attention dropout.
+// Warnings tells of attention dropout, and of keys that are likely misspelt.
 func (m *Bert) Warnings() []string {
-	return attentionDropout("attention_probs_dropout_prob", m.cfg.AttentionProbsDropout)
+	return append(attentionDropout("attention_probs_dropout_prob", m.cfg.AttentionProbsDropout), misspelled(&m.cfg, m.rest)...)
 }

@@ -108,7 +108,7 @@ func (m *BigBird) Config() ([]byte, error) { return marshalConfig(m.cfg, m.rest)
 
 // Warnings tells of attention dropout and of a head that is left out.
 func (m *BigBird) Warnings() []string {
-	all := attentionDropout("attention_probs_dropout_prob", m.cfg.AttentionProbsDropout)
+	all := append(attentionDropout("attention_probs_dropout_prob", m.cfg.AttentionProbsDropout), misspelled(&m.cfg, m.rest)...)
 	if m.pretrained {
 		all = append(all, "architectures is BigBirdForPreTraining: its head of the next sentence (cls.seq_relationship) is left out")
 	}

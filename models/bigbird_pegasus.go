@@ -91,7 +91,9 @@ func (m *BigBirdPegasus) local(name string) string { return m.cfg.local(name) }
 func (m *BigBirdPegasus) Config() ([]byte, error) { return marshalConfig(m.cfg, m.rest) }
 
 // Warnings tells of dropout that is not done.
-func (m *BigBirdPegasus) Warnings() []string { return m.cfg.warnings() }
+func (m *BigBirdPegasus) Warnings() []string {
+	return append(m.cfg.warnings(), misspelled(&m.cfg, m.rest)...)
+}
 
 // Forward adds the network to the graph.
 func (m *BigBirdPegasus) Forward(b *layers.Builder, in Inputs, layersPerBlock int) Outputs {

@@ -148,8 +148,10 @@ func (m *GPT2) Dims() Dims { return m.stack.Dims }
 // Config is the resolved config.json, with the keys that were there before.
 func (m *GPT2) Config() ([]byte, error) { return marshalConfig(m.cfg, m.rest) }
 
-// Warnings tells of attention dropout.
-func (m *GPT2) Warnings() []string { return attentionDropout("attn_pdrop", m.cfg.AttnPdrop) }
+// Warnings tells of attention dropout, and of keys that are likely misspelt.
+func (m *GPT2) Warnings() []string {
+	return append(attentionDropout("attn_pdrop", m.cfg.AttnPdrop), misspelled(&m.cfg, m.rest)...)
+}
 
 // Forward adds the network to the graph.
 func (m *GPT2) Forward(b *layers.Builder, in Inputs, layersPerBlock int) Outputs {

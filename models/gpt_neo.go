@@ -62,8 +62,10 @@ func newGPTNeo(raw []byte) (Model, error) {
 	p.dropout("embed_dropout", c.EmbedDropout)
 	p.want(c.InitializerRange > 0, "initializer_range", c.InitializerRange, "more than 0")
 	p.want(c.WindowSize >= 1, "window_size", c.WindowSize, "at least 1")
-	patterns, err := c.patterns()
-	p.add(err)
+	patterns, words, err := c.patterns()
+	if p.add(err); err == nil {
+		p.derived(rest, "attention_layers", words, "attention_types")
+	}
 	if err := config.Merge(read, p.err()); err != nil {
 		return nil, err
 	}
@@ -83,41 +85,41 @@ func newGPTNeo(raw []byte) (Model, error) {
 	return withHeadOf(&p, m, "GPTNeo", "GPTNeoForCausalLM", rest)
 }
 
-// patterns expands attention_types to one pattern a layer.
-func (c GPTNeoConfig) patterns() ([]attention.Pattern, error) {
+// patterns expands attention_types to one pattern a layer, and the word for it.
+func (c GPTNeoConfig) patterns() (all []attention.Pattern, words []string, err error) {
 	const want = `want pairs of kinds and a count, such as [[["global", "local"], 12]], that make num_layers (%d) layers`
 	fault := &config.FieldError{Path: "attention_types", Value: c.AttentionTypes, Want: fmt.Sprintf(want, c.NumLayers)}
 	var groups [][2]json.RawMessage
 	if json.Unmarshal(c.AttentionTypes, &groups) != nil {
-		return nil, fault
+		return nil, nil, fault
 	}
-	var all []attention.Pattern
 	for _, g := range groups {
 		var kinds []string
 		var times int
 		if json.Unmarshal(g[0], &kinds) != nil || json.Unmarshal(g[1], &times) != nil {
-			return nil, fault
+			return nil, nil, fault
 		}
 		if len(kinds) == 0 || times < 1 || times > min(c.NumLayers, maxLayers)/len(kinds) {
-			return nil, fault
+			return nil, nil, fault
 		}
 		for range times {
 			for _, kind := range kinds {
+				words = append(words, kind)
 				switch kind {
 				case "global":
 					all = append(all, attention.Causal(attention.Full{}))
 				case "local":
 					all = append(all, attention.Causal(attention.Band{Left: max(c.WindowSize, 1) - 1}))
 				default:
-					return nil, fault
+					return nil, nil, fault
 				}
 			}
 		}
 	}
 	if len(all) != c.NumLayers {
-		return nil, fault
+		return nil, nil, fault
 	}
-	return all, nil
+	return all, words, nil
 }
 
 // Type is "gpt_neo".
@@ -132,9 +134,9 @@ func (m *GPTNeo) Dims() Dims { return m.stack.Dims }
 // Config is the resolved config.json, with the keys that were there before.
 func (m *GPTNeo) Config() ([]byte, error) { return marshalConfig(m.cfg, m.rest) }
 
-// Warnings tells of attention dropout.
+// Warnings tells of attention dropout, and of keys that are likely misspelt.
 func (m *GPTNeo) Warnings() []string {
-	return attentionDropout("attention_dropout", m.cfg.AttentionDropout)
+	return append(attentionDropout("attention_dropout", m.cfg.AttentionDropout), misspelled(&m.cfg, m.rest)...)
 }
 
 // Forward adds the network to the graph.

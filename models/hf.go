@@ -21,6 +21,8 @@ func decodeHF(raw []byte, dst any) (extra, error) {
 	if err := config.Decode(raw, &all); err != nil {
 		return nil, err
 	}
+	var p problems
+	p.byTheirOwnName(all)
 	known, rest := map[string]json.RawMessage{}, extra{}
 	fields := jsonKeys(dst)
 	for k, v := range all {
@@ -35,7 +37,6 @@ func decodeHF(raw []byte, dst any) (extra, error) {
 	if err != nil {
 		return nil, err
 	}
-	var p problems
 	p.add(withoutPlace(config.Decode(text, dst)))
 	for _, k := range slices.Sorted(maps.Keys(rest)) {
 		if why := refused[k]; why != "" && !empty(rest[k]) {

@@ -111,8 +111,10 @@ func (m *ImageGPT) Dims() Dims { return m.dims() }
 // Config is the resolved config.json, with the keys that were there before.
 func (m *ImageGPT) Config() ([]byte, error) { return marshalConfig(m.cfg, m.rest) }
 
-// Warnings tells of attention dropout.
-func (m *ImageGPT) Warnings() []string { return attentionDropout("attn_pdrop", m.cfg.AttnPdrop) }
+// Warnings tells of attention dropout, and of keys that are likely misspelt.
+func (m *ImageGPT) Warnings() []string {
+	return append(attentionDropout("attn_pdrop", m.cfg.AttnPdrop), misspelled(&m.cfg, m.rest)...)
+}
 
 // Forward adds the network to the graph.
 func (m *ImageGPT) Forward(b *layers.Builder, in Inputs, layersPerBlock int) Outputs {

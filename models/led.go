@@ -81,7 +81,7 @@ func (m *LED) local(name string) string { return m.cfg.local(name) }
 func (m *LED) Config() ([]byte, error) { return marshalConfig(m.cfg, m.rest) }
 
 // Warnings tells of dropout that is not done.
-func (m *LED) Warnings() []string { return m.cfg.warnings() }
+func (m *LED) Warnings() []string { return append(m.cfg.warnings(), misspelled(&m.cfg, m.rest)...) }
 
 // Forward adds the network to the graph.
 func (m *LED) Forward(b *layers.Builder, in Inputs, layersPerBlock int) Outputs {

@@ -119,9 +119,9 @@ func (m *Longformer) Type() string { return "longformer" }
 // Config is the resolved config.json, with the keys that were there before.
 func (m *Longformer) Config() ([]byte, error) { return marshalConfig(m.cfg, m.rest) }
 
-// Warnings tells of attention dropout.
+// Warnings tells of attention dropout, and of keys that are likely misspelt.
 func (m *Longformer) Warnings() []string {
-	return attentionDropout("attention_probs_dropout_prob", m.cfg.AttentionProbsDropout)
+	return append(attentionDropout("attention_probs_dropout_prob", m.cfg.AttentionProbsDropout), misspelled(&m.cfg, m.rest)...)
 }
 
 // Forward adds the network to the graph.

@@ -90,6 +90,8 @@ func newLongT5(raw []byte) (Model, error) {
 	p.want(c.LocalRadius >= 0 && c.LocalRadius <= maxSize, "local_radius", c.LocalRadius, fmt.Sprintf("0 to %d", maxSize))
 	p.size("global_block_size", c.GlobalBlockSize, maxSize)
 	act, gated := c.activation(&p)
+	p.derived(rest, "is_gated_act", gated, "feed_forward_proj")
+	p.derived(rest, "dense_act_fn", c.actName(), "feed_forward_proj")
 	m := &LongT5{rest: rest}
 	m.special = p.special(c.VocabSize, c.DecoderStartTokenID, c.PadTokenID, c.EosTokenID)
 	if err := config.Merge(read, p.err()); err != nil {
@@ -124,15 +126,21 @@ func newLongT5(raw []byte) (Model, error) {
 
 // activation is that of the feed-forward part, and whether it has a gate.
 func (c LongT5Config) activation(p *problems) (kernels.Activation, bool) {
-	name, gated := strings.CutPrefix(c.FeedForwardProj, "gated-")
-	if gated && name == "gelu" {
-		name = "gelu_new" // as T5 1.1 has it
-	}
-	act, err := kernels.ParseActivation(name)
+	gated := strings.HasPrefix(c.FeedForwardProj, "gated-")
+	act, err := kernels.ParseActivation(c.actName())
 	if err != nil {
 		p.add(&config.FieldError{Path: "feed_forward_proj", Value: c.FeedForwardProj, Want: "want an activation such as relu, or gated- and one: " + err.Error()})
 	}
 	return act, gated
+}
+
+// actName is the activation's.
+func (c LongT5Config) actName() string {
+	name, gated := strings.CutPrefix(c.FeedForwardProj, "gated-")
+	if gated && name == "gelu" {
+		return "gelu_new" // as T5 1.1 has it
+	}
+	return name
 }
 
 // half is the encoder or the decoder without its attention.
@@ -164,8 +172,10 @@ func (m *LongT5) Task() string { return "seq2seq_lm" }
 // Config is the resolved config.json, with the keys that were there before.
 func (m *LongT5) Config() ([]byte, error) { return marshalConfig(m.cfg, m.rest) }
 
-// Warnings tells of dropout that is not done.
-func (m *LongT5) Warnings() []string { return attentionDropout("dropout_rate", m.cfg.DropoutRate) }
+// Warnings tells of dropout that is not done, and of keys that are likely misspelt.
+func (m *LongT5) Warnings() []string {
+	return append(attentionDropout("dropout_rate", m.cfg.DropoutRate), misspelled(&m.cfg, m.rest)...)
+}
 
 // Forward adds the network to the graph.
 func (m *LongT5) Forward(b *layers.Builder, in Inputs, layersPerBlock int) Outputs {

@@ -118,6 +118,7 @@ func newReformer(raw []byte) (Model, error) {
 	var p problems
 	task, labels := c.task(&p, rest)
 	act := c.check(&p)
+	p.derived(rest, "num_hidden_layers", len(c.AttnLayers), "attn_layers")
 	if err := config.Merge(read, p.err()); err != nil {
 		return nil, err
 	}
@@ -288,7 +289,7 @@ func (m *Reformer) Config() ([]byte, error) { return marshalConfig(m.cfg, m.rest
 
 // Warnings tells of attention dropout and of seeds.
 func (m *Reformer) Warnings() []string {
-	all := attentionDropout("lsh_attention_probs_dropout_prob", m.cfg.LSHAttentionProbsDropout)
+	all := append(misspelled(&m.cfg, m.rest), attentionDropout("lsh_attention_probs_dropout_prob", m.cfg.LSHAttentionProbsDropout)...)
 	if slices.Contains(m.cfg.AttnLayers, "local") {
 		all = append(all, attentionDropout("local_attention_probs_dropout_prob", m.cfg.LocalAttentionProbsDropout)...)
 	}

@@ -38,6 +38,9 @@ func (a *app) export(from, to string) error {
 	if err = withClose(err, src); err != nil {
 		return err
 	}
+	for _, w := range m.Warnings() {
+		a.out.note("note: %s", w)
+	}
 	extra, err := companions(src.Dir)
 	if err != nil {
 		return err

@@ -72,6 +72,11 @@ func (a *app) verify(path, reference string, double bool) error {
 	if r := l.Source.Report; r != nil && r.String() != "" {
 		a.out.note("%s", r)
 	}
+	for _, w := range l.Warnings() {
+		if strings.HasPrefix(w, "config.json: ") { // the others are of training
+			a.out.note("note: %s", w)
+		}
+	}
 	if err := golden.CheckHead(l.Source.Config); err != nil {
 		return &config.FileError{Name: filepath.Join(l.Source.Dir, "config.json"), Err: err}
 	}

@@ -115,6 +115,18 @@ func Nearest(word string, valid []string) string {
 	return ""
 }
 
+// Misspelt is the word that was likely meant: one letter of four to seven is another, or two of eight and more, or one word of eight letters begins the
+// other; "" if there is none.
+func Misspelt(word string, valid []string) string {
+	for _, v := range valid {
+		begins := min(len(word), len(v)) >= 8 && (strings.HasPrefix(word, v) || strings.HasPrefix(v, word))
+		if most := min(2, min(len(word), len(v))/4); word != v && (begins || edits(word, v) <= most) {
+			return v
+		}
+	}
+	return ""
+}
+
 // edits is the Damerau-Levenshtein distance (optimal string alignment) of two words.
 func edits(a, b string) int {
 	if len(a) > 64 || len(b) > 64 {
