@@ -16,7 +16,7 @@
 //	Image Transformer        Image1D, Image2D, Image2DGenerated  image.go, image_generated.go
 //	Axial Transformer        ImageRow, ImageColumn  image.go; models/axial_transformer.go
 //	Routing Transformer      Routing        routing.go, then routing_*.go in the order of their use: centroids, select, combine, update
-//	Reformer                 LSH            lsh.go, lsh_hash.go, lsh_order.go, sorted.go (attention on sorted chunks)
+//	Reformer                 LSH            lsh.go, lsh_hash.go, lsh_order.go, sorted.go (attention on sorted chunks), recent.go (on the last of a bucket)
 //	Sinkhorn, SortCut        Sinkhorn, SortCut  sinkhorn.go, sinkhorn_sort.go, sortcut.go; layers/sinkhorn.go
 //	top-k, MIPS              TopK, MIPS     topk.go, mips.go, mips_index.go, chosen.go (attention on chosen keys)
 //	SAC                      SAC            sac.go, sac_rollout.go, sac_replay.go; train/policy (learning)
