@@ -345,13 +345,16 @@ func (r *reading) next() (doc document, ended bool, err error) {
 	}
 }
 
-func (r *reading) open() (err error) {
+func (r *reading) open() error {
 	file := r.s.files[r.index()]
 	if err := file.check(); err != nil {
 		return err
 	}
 	r.left = maxRecord
-	r.in, err = openRecords(file.path, r.s.fields, file.kind, r.at, &r.left)
+	in, err := openRecords(file.path, r.s.fields, file.kind, r.at, &r.left)
+	if err == nil {
+		r.in = in
+	}
 	return err
 }
 

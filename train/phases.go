@@ -241,7 +241,9 @@ func (t *Trainer) build(p phase, m models.Model, part *data.Part, position int) 
 	if most := m.Dims().Positions; most > 0 && p.length > most {
 		return &models.LengthError{Length: p.length, Max: most}
 	}
-	if p.sampler, err = part.Sampler(p.length, c.Seed); err != nil {
+	if _, _, streamed := part.Stream(); streamed && t.sampler != nil {
+		p.sampler = t.sampler // its place is in it; the length is the same in all phases
+	} else if p.sampler, err = part.Sampler(p.length, c.Seed); err != nil {
 		return err
 	}
 	shape := part.Shape(p.length)

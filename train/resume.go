@@ -35,6 +35,8 @@ type state struct {
 
 	Curriculum *progressed `json:"curriculum,omitempty"`
 	Policy     *lessons    `json:"policy,omitempty"`
+
+	Stream *data.StreamState `json:"stream,omitempty"` // its tensors are in optimizer.safetensors
 }
 
 // save writes a checkpoint. A failure is told, remembered, and tried again by the next save.
@@ -63,8 +65,8 @@ func (r *Run) snapshot() (checkpoints.Snapshot, error) {
 	s := r.state
 	s.Job = r.Job
 	s.Position = r.Trainer.Position(r.Step())
-	s.Epoch = s.Position / int64(r.Trainer.sampler.PerEpoch())
-	s.Curriculum = r.Trainer.grown
+	s.Epoch = r.Trainer.sampler.Epoch(s.Position)
+	s.Curriculum, s.Stream = r.Trainer.grown, r.Trainer.sampler.State()
 	if c := r.Trainer.choosing; c != nil {
 		learned := c.lessons
 		learned.Skipped, s.Policy = r.Trainer.Adam.skipped, &learned
@@ -76,6 +78,7 @@ func (r *Run) snapshot() (checkpoints.Snapshot, error) {
 		snap.Optimizer = append(snap.Optimizer, models.Tensor(name, v))
 		return nil
 	})
+	snap.Optimizer = append(snap.Optimizer, streamTensors(s.Stream)...)
 	return snap, err
 }
 
@@ -148,6 +151,9 @@ func (r *Run) restore() error {
 	if was, is := r.state.Job.Train, r.Job.Train; !reflect.DeepEqual(was.Curriculum, is.Curriculum) || !sameStages(was.Stages, is.Stages) {
 		return &ChangedError{r.Dir, "train.curriculum or train.stages are not those of the checkpoint", "bring them back, or start a new run with fit --from"}
 	}
+	if err := r.sameStream(); err != nil {
+		return err
+	}
 	if r.state.DataDigest != r.Corpus.Digest {
 		return &ChangedError{r.Dir, "the data (" + r.Corpus.Name + ") are not those that the run has read", "bring the text back, or start a new run with fit --from"}
 	}
@@ -171,6 +177,9 @@ func (r *Run) restore() error {
 	}
 	if err := r.Trainer.restoreChoosing(r.state.Policy); err != nil {
 		return fmt.Errorf("%s: %w", report.Path, err)
+	}
+	if err := r.restoreStream(snap); err != nil {
+		return err
 	}
 	if at := r.Trainer.Position(snap.Step); at != r.state.Position {
 		return &ChangedError{r.Dir, fmt.Sprintf("the checkpoint has read %d sequences, its config.json says %d", r.state.Position, at), "bring batch_size and global_batch back"}

@@ -50,6 +50,9 @@ func (j Job) Check() (models.Model, error) {
 	if m != nil {
 		faults = append(faults, config.Faults(j.Train.checkStages(m))...)
 	}
+	if j.Data.Streaming {
+		faults = append(faults, config.Faults(j.Train.oneLength())...)
+	}
 	return m, errors.Join(faults...)
 }
 
@@ -129,6 +132,9 @@ func Start(dir string, j Job, from *layers.Params, o Options) (*Run, error) {
 		}
 	}
 	if r.Trainer, err = NewTrainer(r.Model, params, r.Corpus.Train, j.Train); err != nil {
+		return nil, r.abandon(err)
+	}
+	if err := r.Trainer.sampler.Begin(); err != nil { // a stream that gives nothing leaves no run behind
 		return nil, r.abandon(err)
 	}
 	r.state = state{Job: r.Job, DataDigest: r.Corpus.Digest}
@@ -223,6 +229,7 @@ func (r *Run) log(step int) error {
 }
 
 func (r *Run) abandon(err error) error {
+	r.closeStream()
 	if cerr := r.lock.Release(); cerr != nil {
 		r.Hooks.warn(cerr.Error())
 	}
@@ -230,7 +237,10 @@ func (r *Run) abandon(err error) error {
 }
 
 // Close gives the run folder back.
-func (r *Run) Close() error { return errors.Join(r.metrics.Close(), r.lock.Release()) }
+func (r *Run) Close() error {
+	r.closeStream()
+	return errors.Join(r.metrics.Close(), r.lock.Release())
+}
 
 // Step is the number of updates done.
 func (r *Run) Step() int { return r.Trainer.Adam.Step }

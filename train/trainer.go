@@ -78,7 +78,7 @@ func (t *Trainer) Position(steps int) int64 { return int64(steps) * int64(t.Conf
 
 // Step makes update number Adam.Step+1.
 //
-// Errors: *DivergedError; the weights and moments are then as before.
+// Errors: *DivergedError; of a stream *data.Error, see data.Sampler. The weights and moments are then as before.
 func (t *Trainer) Step() (StepEvent, error) {
 	step := t.Adam.Step + 1
 	e := StepEvent{Event: "step", Step: step, LR: t.Config.LearningRate(step)}
@@ -91,7 +91,10 @@ func (t *Trainer) Step() (StepEvent, error) {
 	start := time.Now()
 	position, kept := t.Position(step-1), 0.0
 	for _, b := range t.batches {
-		position = t.fill(position, b)
+		var err error
+		if position, err = t.fill(position, b); err != nil {
+			return e, fmt.Errorf("step %d: %w", step, err)
+		}
 		kept += t.graph.goal.weight(b, t.Config.ClassWeights)
 	}
 	if kept == 0 {
@@ -164,15 +167,17 @@ func (t *Trainer) run(step, batch int) error {
 }
 
 // fill reads the examples of a batch from a position on, each as often as there are choices for it, and returns the next position.
-func (t *Trainer) fill(position int64, b *data.Batch) int64 {
+func (t *Trainer) fill(position int64, b *data.Batch) (int64, error) {
 	k := t.Config.rollouts()
 	if k == 1 {
-		t.sampler.Fill(position, b)
-		return position + int64(b.B)
+		err := t.sampler.Fill(position, b)
+		return position + int64(b.B), err
 	}
-	t.sampler.Fill(position, t.few)
+	if err := t.sampler.Fill(position, t.few); err != nil {
+		return position, err
+	}
 	b.Repeat(t.few)
-	return position + int64(t.few.B)
+	return position + int64(t.few.B), nil
 }
 
 func (t *Trainer) accumulate(first bool) {

@@ -367,6 +367,9 @@ func (l *loaded) part(spec string) (*data.Part, error) {
 	if !ok {
 		return nil, errors.New("no part " + spec)
 	}
+	if _, _, streamed := part.Stream(); streamed {
+		return nil, fmt.Errorf("%s: the train part is a stream, which is not scored as a whole: give val, test, or a file with --data", j.Data.Source())
+	}
 	return part, nil
 }
 

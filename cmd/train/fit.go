@@ -233,6 +233,9 @@ func (a *app) introduce(run *train.Run, target int) {
 
 // size is what a part holds, for people.
 func size(p *data.Part) string {
+	if files, bytes, ok := p.Stream(); ok {
+		return fmt.Sprintf("a stream of %d files with %s", files, megabytes(bytes))
+	}
 	if _, ok := p.Image(); ok {
 		return fmt.Sprintf("%d images", p.Documents())
 	}
@@ -347,18 +350,23 @@ func (a *app) dryRun(m models.Model, j train.Job) error {
 		Scope string `json:"scope"`
 		Op    string `json:"op"`
 	}
+	trainBytes, passes := corpus.Train.Bytes(), ""
+	if _, onDisk, ok := corpus.Train.Stream(); ok {
+		trainBytes = onDisk
+	} else {
+		passes = fmt.Sprintf(", %.1f times the train part", float64(j.Train.Steps)*float64(j.Train.SequencesPerStep()*j.Train.SequenceLength)/float64(corpus.Train.Tokens()))
+	}
 	var holding_ []holding
 	for _, h := range plan.Holding {
 		holding_ = append(holding_, holding{h.Bytes, h.Scope, h.Op})
 	}
 	a.out.event(map[string]any{"event": "done", "parameters": params.Count(), "flops_per_step": flops, "planned_peak_bytes": plan.Arena,
 		"parameter_bytes": 4 * params.Count(), "moment_bytes": moments, "state_bytes": 4 * params.StateCount(), "checkpoint_bytes": 12*params.Count() + 4*params.StateCount(), "nodes": plan.Nodes,
-		"train_bytes": corpus.Train.Bytes(), "val_bytes": corpus.Val.Bytes(), "test_bytes": corpus.Test.Bytes(), "peak_at": plan.PeakAt, "holding": holding_})
+		"train_bytes": trainBytes, "val_bytes": corpus.Val.Bytes(), "test_bytes": corpus.Test.Bytes(), "peak_at": plan.PeakAt, "holding": holding_})
 	a.out.text("model         %s, %s parameters (%s), moments %s, a checkpoint %s\n", m.Type(), thousands(params.Count()), megabytes(4*params.Count()), megabytes(moments), megabytes(12*params.Count()+4*params.StateCount()))
 	a.out.text("data          %s: %s to train, %s to validate, %s to test\n", corpus.Name, size(corpus.Train), size(corpus.Val), size(corpus.Test))
 	tokens := j.Train.SequencesPerStep() * j.Train.SequenceLength
-	a.out.text("a step        %d tokens, %.3g GFLOP; %d steps see %s tokens, %.1f times the train part\n", tokens, flops/1e9, j.Train.Steps,
-		thousands(int64(j.Train.Steps)*int64(tokens)), float64(j.Train.Steps)*float64(tokens)/float64(corpus.Train.Tokens()))
+	a.out.text("a step        %d tokens, %.3g GFLOP; %d steps see %s tokens%s\n", tokens, flops/1e9, j.Train.Steps, thousands(int64(j.Train.Steps)*int64(tokens)), passes)
 	a.out.text("%s", plan.String())
 	return nil
 }
