@@ -35,6 +35,10 @@ var sinkhornExamples = []example{
 		return PoolBlocks(b, in[0], in[1], 4, PrefixMean)
 	}},
 	{"sums of prefixes", []arg{dense(2, 11, 2)}, func(b *Builder, in Nodes) *Node { return PoolBlocks(b, in[0], nil, 3, PrefixSum) }},
+	{"channels of heads, more and fewer", []arg{dense(2, 3, 10)}, func(b *Builder, in Nodes) *Node {
+		x := Channels(b, in[0], 5, 8)
+		return Channels(b, Mul(b, x, x), 8, 3)
+	}},
 	{"columns split", []arg{dense(2, 5, 9)}, func(b *Builder, in Nodes) *Node {
 		p := SplitColumns(b, in[0], 3)
 		return Mul(b, p[0], Mul(b, p[2], p[0])) // the one in the middle is not read

@@ -80,6 +80,14 @@ func add(b *layers.Builder, c Config, in ...*Node) (o, lse *Node) {
 	if b.Err() != nil {
 		return nil, nil
 	}
+	if w, ok := roundUp(c.Heads, in); ok && w.fits(c.LabelKeys, c.Heads) {
+		c.Scale = w.scale(c.Scale)
+		if c.LabelKeys != nil {
+			c.LabelKeys = layers.Channels(b, c.LabelKeys, w.d, w.wide)
+		}
+		o, lse := add(b, c, w.widen(b, in)...)
+		return w.narrow(b, o), lse
+	}
 	whole := c.route == cheaper && c.IndexQ == nil && c.IndexK == nil && c.Structure == nil && !c.Cross && c.Pattern != nil
 	if whole && in[0] != nil && in[0].Dims() > 2 && CheckHeads(c.Pattern, c.Heads) == nil {
 		parts, err := splitFor(c.Pattern, in[0].Shape()[1])

@@ -86,6 +86,12 @@ func addChosen(b *layers.Builder, c Chosen, of selection, choice []*Node, q, k, 
 	if b.Err() != nil {
 		return nil, nil
 	}
+	if w, ok := roundUp(c.Heads, []*Node{q, k, v}); ok {
+		c.Scale = w.scale(c.Scale)
+		wide := w.widen(b, []*Node{q, k, v})
+		o, lse := addChosen(b, c, of, choice, wide[0], wide[1], wide[2])
+		return w.narrow(b, o), lse
+	}
 	op := &picked{of: of, heads: c.Heads, scale: c.Scale, cross: c.Cross, lastResort: c.LastResort, lensQ: -1, lensK: -1}
 	in := append(Nodes{q, k, v}, choice...)
 	op.choice = len(choice)
