@@ -246,7 +246,7 @@ func (m *AxialTransformer) brush(params *layers.Params, classes, ids []int32) (p
 func part[F kernels.Float](w *reader[F], s *stack, cacheOf func(l int) (cache[F], error)) *run[F] {
 	r, of := &run[F]{stack: s}, reader[F]{stack: s, params: w.params}
 	for l := range s.Layers {
-		layer := of.layer(fmt.Sprint(s.names.layer, l, "."), false)
+		layer := of.layer(fmt.Sprint(s.names.layer, l, "."), nil)
 		var err error
 		if layer.cache, err = cacheOf(l); err != nil && of.err == nil {
 			of.err = err

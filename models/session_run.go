@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"slices"
 
-	"gorgonia.org/gorgonia"
-
 	"github.com/euryale-ml/euryale/internal/kernels"
 	"github.com/euryale-ml/euryale/layers"
 	"github.com/euryale-ml/euryale/layers/attention"
@@ -41,17 +39,8 @@ func (s *stack) uncached() string {
 		}
 	}
 	for l, m := range s.mixers {
-		if sorted, ok := m.(attention.Sinkhorn); ok {
-			if why := sorted.Uncached(); why != "" {
-				return fmt.Sprintf("the attention of layer %d cannot be kept: %s", l, why)
-			}
-			continue
-		}
-		if h, ok := m.(attention.LSH); ok && h.Plan == attention.BucketRecent {
-			continue
-		}
-		if c, ok := m.(attention.Cached); !ok || !c.Cached() {
-			return fmt.Sprintf("the attention of layer %d is more than a pattern", l)
+		if why := uncachedMixer(m); why != "" {
+			return fmt.Sprintf("the attention of layer %d %s", l, why)
 		}
 	}
 	return ""
@@ -79,51 +68,13 @@ func newRun[F kernels.Float](s *stack, params *layers.Params, limit int) (*run[F
 			r.layers[l].cache = c
 			continue
 		}
-		if sorted, ok := s.mixers[l].(attention.Sinkhorn); ok {
-			c, err := attention.NewSinkhornCache(sorted, s.Heads, s.headSize(), limit, s.scale(l), r.turnBack())
-			if err != nil {
-				return nil, err
-			}
-			r.layers[l].cache = c
-			continue
-		}
-		if hashed, ok := s.mixers[l].(attention.LSH); ok {
-			at := layers.New(gorgonia.NewGraph(), params, layers.Options{}).Scope(fmt.Sprint(s.names.layer, l)).Scope(s.attn())
-			c, err := attention.NewLSHCache[F](at, hashed, s.Heads, s.headSize(), limit)
-			if err != nil {
-				return nil, err
-			}
-			r.layers[l].cache = c
-			continue
-		}
-		p, err := attention.Stored(s.mixers[l], params, fmt.Sprint(s.names.layer, l, ".", s.attn()))
+		c, err := r.cacheFor(params, l)
 		if err != nil {
 			return nil, err
-		}
-		c, err := attention.NewCache[F](p, s.Heads, s.headSize(), s.headSize(), limit, s.scale(l))
-		if err != nil {
-			return nil, err
-		}
-		if s.relative != nil {
-			c.SetBias(func(h, i, j int) F { return r.biases[s.relative.Label(h, i, j, limit)*s.Heads+h] })
-		}
-		if best, ok := s.mixers[l].(attention.TopK); ok {
-			c.SetTop(best.K)
 		}
 		r.layers[l].cache = c
 	}
 	return r, nil
-}
-
-// turnBack takes the rotation of a position away from queries or keys; nil: they have none.
-func (r *run[F]) turnBack() func(x []F, rows, position int) {
-	if r.cos == nil {
-		return nil
-	}
-	return func(x []F, rows, position int) {
-		at := slices.Repeat([]int32{int32(position)}, rows)
-		kernels.Rope(rows, r.Heads, r.headSize(), x, r.inner(), at, r.cos, r.sin, false, true)
-	}
 }
 
 func (r *run[F]) size() (length, candidates, limit, bytes int) {

@@ -41,6 +41,20 @@ var written = map[string]struct {
 		"max_position_embeddings":41,"attention":[{"type":"lsh","chunk":3,"num_hashes":2,"plan":"bucketRecent","bucket_factors":[2,4]}]}`},
 	"the best keys": {text: `{"model_type":"decoder","vocab_size":31,"hidden_size":18,"num_hidden_layers":2,"num_attention_heads":3,
 		"max_position_embeddings":41,"attention":[{"type":"topk","k":5},{"type":"topk","k":99}]}`},
+	"the last of a cluster": {text: `{"model_type":"decoder","vocab_size":31,"hidden_size":18,"num_hidden_layers":3,"num_attention_heads":3,
+		"max_position_embeddings":41,"attention":[{"type":"routing","num_clusters":2,"window":3,"membership":"recent"},
+		{"type":"routing","num_clusters":3,"window":4,"membership":"recent","shared_qk":false},{"type":"routing","num_clusters":4,"membership":"recent","self":"allow"}]}`},
+	"heads of all kinds": {text: `{"model_type":"decoder","vocab_size":31,"hidden_size":30,"num_hidden_layers":2,"num_attention_heads":5,
+		"max_position_embeddings":41,"attention":[{"type":"heads","parts":[{"heads":1,"attention":{"type":"routing","num_clusters":2,"window":3,"membership":"recent"}},
+		{"heads":2,"attention":{"type":"band","window_left":3}},{"heads":2,"attention":{"type":"sinkhorn","block_size":4}}]},
+		{"type":"heads","parts":[{"heads":3,"attention":{"type":"routing","num_clusters":2,"window":3,"membership":"recent","shared_qk":false}},
+		{"heads":1,"attention":{"type":"blocks","block_size":5}},{"heads":1,"attention":{"type":"full"}}]}]}`},
+	"relative heads": {text: `{"model_type":"decoder","vocab_size":31,"hidden_size":18,"num_hidden_layers":1,"num_attention_heads":3,"max_position_embeddings":41,
+		"position_embedding_type":"none","attention":[{"type":"full"}]}`,
+		change: func(s *stack) {
+			s.relative, s.names.relative = attention.Clipped{Max: 4}, "attn.relative"
+			s.mixers = []attention.Mixer{attention.HeadGroups{{Heads: 1, Mixer: attention.Plain{Of: attention.Band{Left: 3}}}, {Heads: 2, Mixer: attention.Plain{Of: attention.Causal(attention.Full{})}}}}
+		}},
 	"stored draws": {text: `{"model_type":"decoder","vocab_size":31,"hidden_size":18,"num_hidden_layers":2,"num_attention_heads":3,
 		"max_position_embeddings":41,"attention":[{"type":"big_bird","block_size":4,"num_random_blocks":1}]}`},
 	"summaries of blocks": {text: `{"model_type":"decoder","vocab_size":31,"hidden_size":18,"num_hidden_layers":2,"num_attention_heads":3,

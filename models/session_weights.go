@@ -47,11 +47,25 @@ type matrix[F kernels.Float] struct {
 	inOut   bool
 	in, out int
 	ld      int
+	parts   []matrix[F] // instead: maps whose results stand side by side
 }
 
 // apply is y = act(x W + b) for n rows, or y += x W + b.
 func (m matrix[F]) apply(n int, x, y []F, act kernels.Activation, add bool) {
-	kernels.Gemm(false, !m.inOut, n, m.out, m.in, x, m.in, m.w, m.ld, y, m.out, add, &kernels.Epilogue[F]{Bias: m.bias, Act: act})
+	if m.parts == nil {
+		m.into(n, x, y, m.out, act, add)
+		return
+	}
+	at := 0
+	for _, p := range m.parts {
+		p.into(n, x, y[at:], m.out, act, add)
+		at += p.out
+	}
+}
+
+// into is apply where rows of y are ldy apart.
+func (m matrix[F]) into(n int, x, y []F, ldy int, act kernels.Activation, add bool) {
+	kernels.Gemm(false, !m.inOut, n, m.out, m.in, x, m.in, m.w, m.ld, y, ldy, add, &kernels.Epilogue[F]{Bias: m.bias, Act: act})
 }
 
 // part is the map to columns from … from+out-1 alone.
@@ -141,7 +155,7 @@ func (w *reader[F]) all(limit int) weights[F] {
 		all.head.bias = w.get(s.names.head+".bias", s.predicted())
 	}
 	for l := range s.Layers {
-		all.layers = append(all.layers, w.layer(fmt.Sprint(s.names.layer, l, "."), attention.SharesQK(s.mixers[l])))
+		all.layers = append(all.layers, w.layer(fmt.Sprint(s.names.layer, l, "."), s.mixers[l]))
 	}
 	return all
 }
@@ -162,12 +176,14 @@ func (w *reader[F]) imagePlaces() []F {
 	return all
 }
 
-// layer reads the weights of the layer under a prefix, whose keys may be its queries.
-func (w *reader[F]) layer(at string, shared bool) (l layerWeights[F]) {
+// layer reads the weights of the layer under a prefix, with some attention (nil: a pattern).
+func (w *reader[F]) layer(at string, of attention.Mixer) (l layerWeights[F]) {
 	s := w.stack
 	c, i := s.Hidden, s.inner()
 	l.norm1, l.norm2 = w.norm(at+s.names.norm1), w.norm(at+s.names.norm2)
-	if shared {
+	if groups, ok := of.(attention.HeadGroups); ok {
+		l.q, l.k, l.v = w.groups(at+s.attn(), groups)
+	} else if attention.SharesQK(of) {
 		l.q, l.v = w.matrix(at+s.names.qk, c, i, s.noQKV), w.matrix(at+s.names.v, c, i, s.noQKV)
 		l.k = l.q
 	} else if s.names.qkv != "" {
@@ -187,6 +203,23 @@ func (w *reader[F]) layer(at string, shared bool) (l layerWeights[F]) {
 		l.gate = w.matrix(at+s.names.gate, c, s.Inner, s.noFeed)
 	}
 	return l
+}
+
+// groups reads the maps of groups of heads, see attention.HeadGroups.
+func (w *reader[F]) groups(at string, all attention.HeadGroups) (q, k, v matrix[F]) {
+	c, i := w.Hidden, w.inner()
+	q, k, v = matrix[F]{in: c, out: i}, matrix[F]{in: c, out: i}, matrix[F]{in: c, out: i}
+	for g, of := range all {
+		scope, width := fmt.Sprint(at, ".heads_", g, "."), i/w.Heads*of.Heads
+		if attention.SharesQK(of.Mixer) {
+			qk := w.matrix(scope+"qk", c, width, w.noQKV)
+			q.parts, k.parts, v.parts = append(q.parts, qk), append(k.parts, qk), append(v.parts, w.matrix(scope+"v", c, width, w.noQKV))
+			continue
+		}
+		qkv := w.matrix(scope+"qkv", c, 3*width, w.noQKV)
+		q.parts, k.parts, v.parts = append(q.parts, qkv.part(0, width)), append(k.parts, qkv.part(width, width)), append(v.parts, qkv.part(2*width, width))
+	}
+	return q, k, v
 }
 
 func (w *reader[F]) get(name string, shape ...int) []F {

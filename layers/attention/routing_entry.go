@@ -11,7 +11,7 @@ import (
 type routingEntry struct {
 	kind
 	NumClusters *int     `json:"num_clusters"`
-	Window      int      `json:"window,omitempty"`     // tokens of a cluster; 0: as many as there are, divided by the clusters
+	Window      int      `json:"window,omitempty"`     // tokens of a cluster; 0: as many as there are (recent in a decoder: may be), divided by the clusters
 	Membership  string   `json:"membership,omitempty"` // topw, recent, random
 	Combine     string   `json:"combine,omitempty"`    // mean, union
 	SharedQK    *bool    `json:"shared_qk,omitempty"`
@@ -53,6 +53,9 @@ func (e *routingEntry) routing(at Layer) Routing {
 		Commitment: 1e-4, Reseed: 100, Causal: at.Decoder}
 	if e.Membership != "" {
 		a.Membership = Membership(e.Membership)
+	}
+	if a.Membership == Recent && a.Window == 0 && at.Decoder { // the same for a text and for its beginning
+		a.Window = (at.Positions + a.Clusters - 1) / a.Clusters
 	}
 	if e.SharedQK != nil {
 		a.SharedQK = *e.SharedQK

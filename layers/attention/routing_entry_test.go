@@ -46,7 +46,12 @@ func TestRoutingEntry(t *testing.T) {
 	all := `{"type":"routing","num_clusters":4,"window":9,"membership":"topw","combine":"union","shared_qk":false,"self":"lastResort","decay":0.9,"commitment":0,"reseed_after":0}`
 	require.Equal(t, Routing{Clusters: 4, Window: 9, Membership: TopW, Union: true, Decay: 0.9, Causal: true}, of(all, Layer{Heads: 2, Decoder: true}))
 
-	groups := `{"type":"heads","parts":[{"heads":1,"attention":{"type":"routing","num_clusters":3,"membership":"recent"}},{"heads":2,"attention":{"type":"band","window_left":3}}]}`
+	recent := strings.Replace(simple, "}", `,"membership":"recent"}`, 1)
+	require.Equal(t, 11, of(recent, Layer{Heads: 2, Decoder: true, Positions: 41}).(Routing).Window, "what is read must not depend on the length of a text")
+	require.Equal(t, "C0", of(recent, Layer{Heads: 2, Decoder: true}).(Routing).Class(), "where it does")
+	require.Zero(t, of(recent, Layer{Heads: 2, Positions: 41}).(Routing).Window)
+
+	groups := `{"type":"heads","parts":[{"heads":1,"attention":{"type":"routing","num_clusters":3,"window":5,"membership":"recent"}},{"heads":2,"attention":{"type":"band","window_left":3}}]}`
 	m := of(groups, Layer{Heads: 3, Decoder: true})
 	require.Len(t, m, 2)
 	require.True(t, MapsItself(m))
