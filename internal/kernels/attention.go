@@ -102,7 +102,7 @@ func (a *Attention[F]) Forward() error {
 		Phases(2, j.forwardTasks, j.forward)
 		return nil
 	}
-	j := takeAttnJob[F]()
+	j := attnPool[F]().Take(newAttnJob[F])
 	defer j.release()
 	j.begin(a)
 	Phases(2, j.forwardTasks, j.forward)
@@ -146,7 +146,7 @@ func (a *Attention[F]) Backward(dO Rows[F], dLSE []F, dQ, dK, dV Rows[F]) error 
 		}
 		return nil
 	}
-	j := takeAttnJob[F]()
+	j := attnPool[F]().Take(newAttnJob[F])
 	defer j.release()
 	j.begin(a)
 	j.dO, j.dLSE, j.dQ, j.dK, j.dV = dO, dLSE, dQ, dK, dV

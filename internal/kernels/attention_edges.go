@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"sync"
-	"unsafe"
 )
 
 // edgeJob is one call of Forward or Backward over Edges, with its scratch. See attnJob.
@@ -50,37 +48,25 @@ type edgeSpace[F Float] struct {
 // pairBytes bounds what the backward pass keeps of pairs, if one head does not need more.
 const pairBytes = 16 << 20
 
-// edgeJobs holds the jobs nobody uses.
-type edgeJobs[F Float] struct {
-	sync.Mutex
-	free []*edgeJob[F]
-}
-
+// Jobs that nobody uses.
 var (
-	edgeJobs32 edgeJobs[float32]
-	edgeJobs64 edgeJobs[float64]
+	edgeJobs32 FreeList[edgeJob[float32]]
+	edgeJobs64 FreeList[edgeJob[float64]]
 )
 
-func edgePool[F Float]() *edgeJobs[F] {
-	if unsafe.Sizeof(F(0)) == 8 {
-		return (*edgeJobs[F])(unsafe.Pointer(&edgeJobs64))
-	}
-	return (*edgeJobs[F])(unsafe.Pointer(&edgeJobs32))
+func edgePool[F Float]() *FreeList[edgeJob[F]] {
+	return FreeListOf[edgeJob[F]](&edgeJobs32, &edgeJobs64)
+}
+
+func newEdgeJob[F Float]() *edgeJob[F] {
+	j := &edgeJob[F]{}
+	j.forwardTasks, j.forward = j.countForward, j.runForward
+	j.backwardTasks, j.backward = j.countBackward, j.runBackward
+	return j
 }
 
 func takeEdgeJob[F Float](a *Attention[F]) *edgeJob[F] {
-	p := edgePool[F]()
-	p.Lock()
-	defer p.Unlock()
-	var j *edgeJob[F]
-	if n := len(p.free); n > 0 {
-		j = p.free[n-1]
-		p.free = p.free[:n-1]
-	} else {
-		j = &edgeJob[F]{}
-		j.forwardTasks, j.forward = j.countForward, j.runForward
-		j.backwardTasks, j.backward = j.countBackward, j.runBackward
-	}
+	j := edgePool[F]().Take(newEdgeJob[F])
 	j.begin(a)
 	return j
 }
@@ -88,10 +74,7 @@ func takeEdgeJob[F Float](a *Attention[F]) *edgeJob[F] {
 func (j *edgeJob[F]) release() {
 	j.a, j.dLSE = nil, nil
 	j.dO, j.dQ, j.dK, j.dV = Rows[F]{}, Rows[F]{}, Rows[F]{}, Rows[F]{}
-	p := edgePool[F]()
-	p.Lock()
-	p.free = append(p.free, j)
-	p.Unlock()
+	edgePool[F]().Give(j)
 }
 
 // grown returns a slice of n elements, s if it is long enough.

@@ -3,7 +3,6 @@ package kernels
 import (
 	"math"
 	"math/bits"
-	"sync"
 	"unsafe"
 )
 
@@ -96,33 +95,17 @@ func (w *attnSpace[F]) fit(d, dv, cached, labels int) {
 	}
 }
 
-// attnJobs holds the jobs nobody uses. Not a sync.Pool: that would drop their scratch at every garbage collection.
-type attnJobs[F Float] struct {
-	sync.Mutex
-	free []*attnJob[F]
-}
-
+// Jobs that nobody uses.
 var (
-	attnJobs32 attnJobs[float32]
-	attnJobs64 attnJobs[float64]
+	attnJobs32 FreeList[attnJob[float32]]
+	attnJobs64 FreeList[attnJob[float64]]
 )
 
-func attnPool[F Float]() *attnJobs[F] {
-	if unsafe.Sizeof(F(0)) == 8 {
-		return (*attnJobs[F])(unsafe.Pointer(&attnJobs64))
-	}
-	return (*attnJobs[F])(unsafe.Pointer(&attnJobs32))
+func attnPool[F Float]() *FreeList[attnJob[F]] {
+	return FreeListOf[attnJob[F]](&attnJobs32, &attnJobs64)
 }
 
-func takeAttnJob[F Float]() *attnJob[F] {
-	p := attnPool[F]()
-	p.Lock()
-	defer p.Unlock()
-	if n := len(p.free); n > 0 {
-		j := p.free[n-1]
-		p.free = p.free[:n-1]
-		return j
-	}
+func newAttnJob[F Float]() *attnJob[F] {
 	j := &attnJob[F]{}
 	j.forwardTasks, j.forward = j.countForward, j.runForward
 	j.backwardTasks, j.backward = j.countBackward, j.runBackward
@@ -134,10 +117,7 @@ func (j *attnJob[F]) release() {
 	j.a, j.dLSE = nil, nil
 	j.dO, j.dQ, j.dK, j.dV = Rows[F]{}, Rows[F]{}, Rows[F]{}, Rows[F]{}
 	clear(j.plans)
-	p := attnPool[F]()
-	p.Lock()
-	p.free = append(p.free, j)
-	p.Unlock()
+	attnPool[F]().Give(j)
 }
 
 // Limits of the scratch and of the tasks of a call, in bytes and in tiles.

@@ -1,9 +1,7 @@
 package kernels
 
 import (
-	"sync"
 	"sync/atomic"
-	"unsafe"
 )
 
 const (
@@ -68,36 +66,23 @@ type job[F Float] struct {
 	bad         atomic.Int32
 }
 
-// jobList holds the jobs that are not in use.
-type jobList[F Float] struct {
-	mu   sync.Mutex
-	free []*job[F]
-}
-
+// Jobs that nobody uses.
 var (
-	jobs32 jobList[float32]
-	jobs64 jobList[float64]
+	jobs32 FreeList[job[float32]]
+	jobs64 FreeList[job[float64]]
 )
 
-func jobs[F Float]() *jobList[F] {
-	if unsafe.Sizeof(F(0)) == 8 {
-		return (*jobList[F])(unsafe.Pointer(&jobs64))
-	}
-	return (*jobList[F])(unsafe.Pointer(&jobs32))
+func jobs[F Float]() *FreeList[job[F]] { return FreeListOf[job[F]](&jobs32, &jobs64) }
+
+func freshJob[F Float]() *job[F] {
+	j := &job[F]{}
+	j.step = func(_, i int) { j.run(i, i*j.chunk, min(i*j.chunk+j.chunk, j.n)) }
+	return j
 }
 
 // newJob returns a job with op and k set and all else as the last user left it.
 func newJob[F Float](op opcode, k *elemTable[F]) *job[F] {
-	l := jobs[F]()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var j *job[F]
-	if n := len(l.free); n > 0 {
-		j, l.free = l.free[n-1], l.free[:n-1]
-	} else {
-		j = &job[F]{}
-		j.step = func(_, i int) { j.run(i, i*j.chunk, min(i*j.chunk+j.chunk, j.n)) }
-	}
+	j := jobs[F]().Take(freshJob[F])
 	j.op, j.k = op, k
 	return j
 }
@@ -117,10 +102,7 @@ func (j *job[F]) do(n, chunk int) int {
 // free gives the job back, without the caller's memory.
 func (j *job[F]) free() {
 	j.x, j.y, j.z, j.u, j.v, j.ids = nil, nil, nil, nil, nil, nil
-	l := jobs[F]()
-	l.mu.Lock()
-	l.free = append(l.free, j)
-	l.mu.Unlock()
+	jobs[F]().Give(j)
 }
 
 // rowChunk is the number of rows of d elements in one task.

@@ -8,7 +8,7 @@ type FreeList[T any] struct {
 	free []*T
 }
 
-// Take returns one that is not in use, a new one made by fresh if there is none.
+// Take returns one that is not in use, as its last user left it; where there is none, a new one made by fresh.
 func (l *FreeList[T]) Take(fresh func() *T) *T {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -25,4 +25,12 @@ func (l *FreeList[T]) Give(x *T) {
 	l.mu.Lock()
 	l.free = append(l.free, x)
 	l.mu.Unlock()
+}
+
+// FreeListOf is the one of the lists of float32 and of float64 that holds T.
+func FreeListOf[T any](l32, l64 any) *FreeList[T] {
+	if l, ok := l32.(*FreeList[T]); ok {
+		return l
+	}
+	return l64.(*FreeList[T])
 }

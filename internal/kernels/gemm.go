@@ -28,7 +28,7 @@ func Gemm[F Float](transA, transB bool, m, n, k int, a []F, lda int, b []F, ldb 
 	if m <= 0 || n <= 0 {
 		return
 	}
-	j := gemmJobsOf[F]().get(newGemmJob[F])
+	j := gemmJobsOf[F]().Take(newGemmJob[F])
 	j.transA, j.transB, j.m, j.n, j.k = transA, transB, m, n, max(k, 0)
 	j.a, j.lda, j.b, j.ldb, j.c, j.ldc, j.accumulate = a, lda, b, ldb, c, ldc, accumulate
 	if ep != nil {
@@ -70,7 +70,7 @@ func (j *gemmJob[F]) do() {
 		j.blocks()
 	}
 	j.release()
-	gemmJobsOf[F]().put(j)
+	gemmJobsOf[F]().Give(j)
 }
 
 // start copies Start to rows i0..i1, columns j0..j1 of C.
@@ -129,15 +129,12 @@ func newGemmJob[F Float]() *gemmJob[F] {
 }
 
 var (
-	gemmJobs32 freelist[gemmJob[float32]]
-	gemmJobs64 freelist[gemmJob[float64]]
+	gemmJobs32 FreeList[gemmJob[float32]]
+	gemmJobs64 FreeList[gemmJob[float64]]
 )
 
-func gemmJobsOf[F Float]() *freelist[gemmJob[F]] {
-	if l, ok := any(&gemmJobs32).(*freelist[gemmJob[F]]); ok {
-		return l
-	}
-	return any(&gemmJobs64).(*freelist[gemmJob[F]])
+func gemmJobsOf[F Float]() *FreeList[gemmJob[F]] {
+	return FreeListOf[gemmJob[F]](&gemmJobs32, &gemmJobs64)
 }
 
 // check touches the last element of every operand, because the assembly does not look.

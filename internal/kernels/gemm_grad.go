@@ -15,7 +15,7 @@ func WeightGrad[F Float](m, n, k int, a []F, lda int, b []F, ldb int, c []F, ldc
 		}
 		return
 	}
-	j := gemmJobsOf[F]().get(newGemmJob[F])
+	j := gemmJobsOf[F]().Take(newGemmJob[F])
 	j.transA, j.transB, j.m, j.n, j.k = true, false, m, n, k
 	j.a, j.lda, j.b, j.ldb, j.c, j.ldc, j.accumulate = a, lda, b, ldb, c, ldc, false
 	if sumA != nil {

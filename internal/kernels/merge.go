@@ -2,8 +2,6 @@ package kernels
 
 import (
 	"math"
-	"sync"
-	"unsafe"
 )
 
 // Merge brings the results of attention on parts of the keys together: lse = log sum exp(lse_k), o = sum exp(lse_k - lse) o_k
@@ -26,37 +24,23 @@ type Merge[F Float] struct {
 // mergeSpace is the scratch of one worker, by query of a tile.
 type mergeSpace[F Float] struct{ top, total, w, all, one [Tile]F }
 
-// merges holds those nobody uses.
-type merges[F Float] struct {
-	sync.Mutex
-	free []*Merge[F]
-}
-
+// Those that nobody uses.
 var (
-	merges32 merges[float32]
-	merges64 merges[float64]
+	merges32 FreeList[Merge[float32]]
+	merges64 FreeList[Merge[float64]]
 )
 
-func mergePool[F Float]() *merges[F] {
-	if unsafe.Sizeof(F(0)) == 8 {
-		return (*merges[F])(unsafe.Pointer(&merges64))
-	}
-	return (*merges[F])(unsafe.Pointer(&merges32))
+func mergePool[F Float]() *FreeList[Merge[F]] { return FreeListOf[Merge[F]](&merges32, &merges64) }
+
+func newMerge[F Float]() *Merge[F] {
+	m := &Merge[F]{}
+	m.forward, m.backward = m.runForward, m.runBackward
+	return m
 }
 
 // TakeMerge returns a Merge without parts.
 func TakeMerge[F Float](b, t, h, d int) *Merge[F] {
-	p := mergePool[F]()
-	p.Lock()
-	defer p.Unlock()
-	var m *Merge[F]
-	if n := len(p.free); n > 0 {
-		m = p.free[n-1]
-		p.free = p.free[:n-1]
-	} else {
-		m = &Merge[F]{}
-		m.forward, m.backward = m.runForward, m.runBackward
-	}
+	m := mergePool[F]().Take(newMerge[F])
 	m.b, m.t, m.h, m.d = b, t, h, d
 	m.kernels, m.e = attnKernelsFor[F](d, d), elem[F]()
 	if len(m.ws) < Workers() {
@@ -74,10 +58,7 @@ func (m *Merge[F]) Release() {
 	clear(m.lse)
 	m.o, m.lse = m.o[:0], m.lse[:0]
 	m.out, m.sum, m.dO, m.dLSE, m.grads = nil, nil, nil, nil, nil
-	p := mergePool[F]()
-	p.Lock()
-	p.free = append(p.free, m)
-	p.Unlock()
+	mergePool[F]().Give(m)
 }
 
 // Forward writes o and lse of all parts.

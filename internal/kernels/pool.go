@@ -201,28 +201,3 @@ func (s *spinner) turn() time.Duration {
 	}
 	return d
 }
-
-// freelist keeps structs for reuse, so that a call that needs one, with its buffers and bound functions, allocates nothing.
-type freelist[T any] struct {
-	mu   sync.Mutex
-	free []*T
-}
-
-// get returns a struct as its last user left it, or a new one.
-func (f *freelist[T]) get(make func() *T) *T {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	n := len(f.free)
-	if n == 0 {
-		return make()
-	}
-	t := f.free[n-1]
-	f.free = f.free[:n-1]
-	return t
-}
-
-func (f *freelist[T]) put(t *T) {
-	f.mu.Lock()
-	f.free = append(f.free, t)
-	f.mu.Unlock()
-}

@@ -3,7 +3,6 @@ package kernels
 import (
 	"fmt"
 	"slices"
-	"unsafe"
 )
 
 // TopK finds the keys with the greatest products q·k of each query, exactly: of equal ones the first, NaN as the least of all. Scores
@@ -44,16 +43,11 @@ type topSpace[F Float] struct {
 }
 
 var (
-	topJobs32 freelist[topJob[float32]]
-	topJobs64 freelist[topJob[float64]]
+	topJobs32 FreeList[topJob[float32]]
+	topJobs64 FreeList[topJob[float64]]
 )
 
-func topPool[F Float]() *freelist[topJob[F]] {
-	if unsafe.Sizeof(F(0)) == 8 {
-		return (*freelist[topJob[F]])(unsafe.Pointer(&topJobs64))
-	}
-	return (*freelist[topJob[F]])(unsafe.Pointer(&topJobs32))
-}
+func topPool[F Float]() *FreeList[topJob[F]] { return FreeListOf[topJob[F]](&topJobs32, &topJobs64) }
 
 // Run fills Out. Errors: sizes that do not fit.
 func (a *TopK[F]) Run() error {
@@ -67,7 +61,7 @@ func (a *TopK[F]) Run() error {
 		return err
 	}
 	p := topPool[F]()
-	j := p.get(func() *topJob[F] {
+	j := p.Take(func() *topJob[F] {
 		j := &topJob[F]{}
 		j.run = j.tile
 		return j
@@ -83,7 +77,7 @@ func (a *TopK[F]) Run() error {
 	}
 	Par(a.B*a.H*tilesOf(a.TQ), j.run)
 	j.a = nil
-	p.put(j)
+	p.Give(j)
 	return nil
 }
 
