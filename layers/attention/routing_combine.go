@@ -46,7 +46,7 @@ func MeanOfSlots(b *layers.Builder, c SlotMean, order, o, lse, v *Node) *Node {
 type slotMean struct{ SlotMean }
 
 func (slotMean) Name() string      { return "mean_of_slots" }
-func (slotMean) DiffWRT() []bool   { return []bool{true, true, false, false} }
+func (o slotMean) DiffWRT() []bool { return []bool{true, o.Resort != NoResort, false, false} }
 func (o slotMean) grad() slotGrad  { return slotGrad{o.SlotMean, false} }
 func (o slotMean) gradV() slotGrad { return slotGrad{o.SlotMean, true} }
 
