@@ -169,6 +169,22 @@ func readPart(raw json.RawMessage, depth int) (p part, err error) {
 	return p, json.Unmarshal(raw, &p)
 }
 
+// sequence reads the parts of a Sequence, one after the other. Those that are null are none.
+func sequence[T any](parts []json.RawMessage, parse func(raw json.RawMessage) (T, error)) ([]T, error) {
+	var all []T
+	for _, raw := range parts {
+		if isNull(raw) {
+			continue
+		}
+		one, err := parse(raw)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return all, nil
+}
+
 func parseNormalizer(raw json.RawMessage, depth int) (normalizer, error) {
 	if isNull(raw) {
 		return nil, nil
@@ -179,17 +195,8 @@ func parseNormalizer(raw json.RawMessage, depth int) (normalizer, error) {
 	}
 	switch p.Type {
 	case "Sequence":
-		var all normalizers
-		for _, raw := range p.Normalizers {
-			n, err := parseNormalizer(raw, depth+1)
-			if err != nil {
-				return nil, err
-			}
-			if n != nil {
-				all = append(all, n)
-			}
-		}
-		return all, nil
+		all, err := sequence(p.Normalizers, func(raw json.RawMessage) (normalizer, error) { return parseNormalizer(raw, depth+1) })
+		return normalizers(all), err
 	case "BertNormalizer":
 		low := yes(p.Lowercase)
 		accents := low
@@ -241,17 +248,8 @@ func parseSplitter(raw json.RawMessage, bytesToo *bool, depth int) (splitter, er
 	}
 	switch p.Type {
 	case "Sequence":
-		var all splitters
-		for _, raw := range p.Pretokenizers {
-			s, err := parseSplitter(raw, bytesToo, depth+1)
-			if err != nil {
-				return nil, err
-			}
-			if s != nil {
-				all = append(all, s)
-			}
-		}
-		return all, nil
+		all, err := sequence(p.Pretokenizers, func(raw json.RawMessage) (splitter, error) { return parseSplitter(raw, bytesToo, depth+1) })
+		return splitters(all), err
 	case "BertPreTokenizer":
 		return bertSplitter{}, nil
 	case "ByteLevel":
@@ -310,15 +308,8 @@ func parseDecoder(raw json.RawMessage, depth int) (decoder, error) {
 	}
 	switch p.Type {
 	case "Sequence":
-		var all decoders
-		for _, raw := range p.Decoders {
-			d, err := parseDecoder(raw, depth+1)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, d)
-		}
-		return all, nil
+		all, err := sequence(p.Decoders, func(raw json.RawMessage) (decoder, error) { return parseDecoder(raw, depth+1) })
+		return decoders(all), err
 	case "ByteLevel":
 		return bytesDecoder{}, nil
 	case "WordPiece":

@@ -15,18 +15,11 @@ func parsePost(raw json.RawMessage, t *Tokenizer, depth int) (post, error) {
 	}
 	switch p.Type {
 	case "Sequence":
-		var all posts
-		for _, raw := range p.Processors {
-			one, err := parsePost(raw, t, depth+1)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, one)
-		}
+		all, err := sequence(p.Processors, func(raw json.RawMessage) (post, error) { return parsePost(raw, t, depth+1) })
 		if len(all) == 0 {
-			return plain{}, nil
+			return plain{}, err
 		}
-		return all, nil
+		return posts(all), nil
 	case "ByteLevel":
 		if yes(p.TrimOffsets) {
 			return trimmed{yes(p.AddPrefixSpace), plain{}}, nil
