@@ -46,6 +46,8 @@ type Inputs struct {
 	// Attend, if set, takes the place of the attention of every layer: in is q, k, v, each [B,T,C], or one tensor q|k|v; the
 	// result is [B,T,C]. It is how a reference's other rules for padding are followed, and how attention can be observed.
 	Attend func(b *layers.Builder, layer int, c attention.Config, in ...*Node) *Node
+	// AttendTarget does so in the decoder of an encoder-decoder; nil: Attend.
+	AttendTarget func(b *layers.Builder, layer int, c attention.Config, in ...*Node) *Node
 
 	first   *layers.Builder // scope of the first layer of a stack
 	readers *Node           // int32 [B], rows of a stack of trees that read another sequence

@@ -39,7 +39,11 @@ func (m *seq2seq) forward(b *layers.Builder, in Inputs, layersPerBlock int) Outp
 		b.Failf("the decoder reads ids [B,U], and there are none: give data with a target")
 	}
 	x, states := m.encoder.run(b, in, memory{}, layersPerBlock)
-	logits, hidden := m.decode(b, Inputs{IDs: in.TargetIDs, Lens: in.TargetLens, Attend: in.Attend}, memory{x, in.Lens}, layersPerBlock)
+	target := Inputs{IDs: in.TargetIDs, Lens: in.TargetLens, Attend: in.Attend}
+	if in.AttendTarget != nil {
+		target.Attend = in.AttendTarget
+	}
+	logits, hidden := m.decode(b, target, memory{x, in.Lens}, layersPerBlock)
 	if b.Err() != nil {
 		return Outputs{}
 	}

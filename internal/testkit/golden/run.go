@@ -88,7 +88,7 @@ func run(m models.Model, params *layers.Params, in Batch, gradients bool, watch 
 	}
 	if blocks != nil {
 		if blocks.dense && in.Mask != nil && m.Task() == "seq2seq_lm" {
-			blocks.hidden = in.hiddenKeys(b)
+			blocks.hidden = in.hiddenKeys(b, "attention_mask")
 		}
 		given.Attend = blocks.attend(given.Attend)
 	}
@@ -183,6 +183,12 @@ func (in Batch) inputs(m models.Model, b *layers.Builder, blocks *bigBird) (give
 			return given, inputErrorf("there is neither in/decoder_input_ids nor in/labels, for what the decoder reads")
 		}
 		given.TargetIDs = ints("decoder_input_ids", ids, in.B, u)
+		if in.TargetMask != nil {
+			if len(in.TargetMask) != in.B*u {
+				return given, inputErrorf("in/decoder_attention_mask has %d values for %d examples of %d tokens that the decoder reads", len(in.TargetMask), in.B, u)
+			}
+			given.AttendTarget = Batch{B: in.B, T: u, Mask: in.TargetMask}.hiding(b, "decoder_attention_mask", everyKey)
+		}
 	}
 	if in.Mask != nil {
 		err = padding(m, b, in, blocks, &given)

@@ -18,6 +18,8 @@ type Batch struct {
 	U         int     // tokens that the decoder of an encoder-decoder reads
 	TargetIDs []int32 // [B,U], decoder_input_ids; nil: the labels, one place to the right
 
+	TargetMask []bool // [B,U], decoder_attention_mask, false for padding; nil: every token counts
+
 	// Labels are, as Hugging Face has them: of a causal language model the tokens themselves [B,T], position t being scored by label
 	// t+1; [B,T] of masked_lm and token_classification; [B,U] of an encoder-decoder; classes [B]; start and end [B,2] of an answer.
 	// Negative ones are not scored; nil: no loss.
@@ -39,7 +41,7 @@ func (e *InputError) Error() string { return e.What }
 func inputErrorf(format string, a ...any) error { return &InputError{fmt.Sprintf(format, a...)} }
 
 // known are the inputs that a batch takes, besides loss_weight.*.
-var known = []string{"input_ids", "vectors", "attention_mask", "token_type_ids", "global_attention_mask", "decoder_input_ids", "labels", "start_positions", "end_positions"}
+var known = []string{"input_ids", "vectors", "attention_mask", "token_type_ids", "global_attention_mask", "decoder_input_ids", "decoder_attention_mask", "labels", "start_positions", "end_positions"}
 
 // Batch reads the inputs of a model from in/*.
 //
@@ -92,6 +94,10 @@ func (c *Case) Batch() (Batch, error) {
 		case "decoder_input_ids":
 			if ok = len(t.Shape) == 2 && t.Shape[0] == in.B && t.IsInt(); ok {
 				in.TargetIDs, in.U = t.Int32s(), t.Shape[1]
+			}
+		case "decoder_attention_mask":
+			if ok = len(t.Shape) == 2 && t.Shape[0] == in.B; ok && slices.Contains(t.Bools(), false) {
+				in.TargetMask = t.Bools()
 			}
 		case "attention_mask", "token_type_ids", "global_attention_mask":
 			if ok = t.Size() == in.B*in.T; !ok {
@@ -214,7 +220,7 @@ func (in Batch) globals() (index []int32, g int) {
 // Rows is the part of a batch from example b on to, and without, example end.
 func (in Batch) Rows(b, end int) Batch {
 	return Batch{B: end - b, T: in.T, U: in.U, Ends: in.Ends, IDs: rows(in, in.IDs, b, end), Vectors: rows(in, in.Vectors, b, end), Mask: rows(in, in.Mask, b, end),
-		Types: rows(in, in.Types, b, end), Globals: rows(in, in.Globals, b, end), TargetIDs: rows(in, in.TargetIDs, b, end),
+		Types: rows(in, in.Types, b, end), Globals: rows(in, in.Globals, b, end), TargetIDs: rows(in, in.TargetIDs, b, end), TargetMask: rows(in, in.TargetMask, b, end),
 		Labels: rows(in, in.Labels, b, end), Values: rows(in, in.Values, b, end), Draws: in.Draws, Rotations: in.Rotations}
 }
 

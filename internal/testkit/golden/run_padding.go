@@ -33,8 +33,19 @@ func padding(m models.Model, b *layers.Builder, in Batch, blocks *bigBird, given
 		copy(layers.InputValue(given.Lens).Int32s(), lens)
 		return nil
 	}
-	index := in.hiddenKeys(b)
-	given.Attend = func(b *layers.Builder, _ int, c attention.Config, qkv ...*layers.Node) *layers.Node {
+	given.Attend = in.hiding(b, "attention_mask", rule)
+	return nil
+}
+
+// hiding is attention whose keys of padding are hidden, and whose queries that read nothing get what the rule leaves them. What reads another sequence is
+// left alone.
+func (in Batch) hiding(b *layers.Builder, name string, rule leftover) attendFunc {
+	index := in.hiddenKeys(b, name)
+	return func(b *layers.Builder, _ int, c attention.Config, qkv ...*layers.Node) *layers.Node {
+		if c.Cross {
+			o, _ := attention.Attend(b, c, qkv[0], qkv[1], qkv[2])
+			return o
+		}
 		c.IndexK = index
 		var o *layers.Node
 		if len(qkv) == 1 {
@@ -51,12 +62,11 @@ func padding(m models.Model, b *layers.Builder, in Batch, blocks *bigBird, given
 			constant(b, "moves of "+c.Pattern.String(), moves, shape)}, qkv...)
 		return layers.Add(b, o, b.Op(unread{heads: c.Heads, scale: c.Scale, fused: len(qkv) == 1}, args...))
 	}
-	return nil
 }
 
 // hiddenKeys is the mask as an index of keys, int32 [B,T]: -1 for padding.
-func (in Batch) hiddenKeys(b *layers.Builder) *layers.Node {
-	index := b.Input("attention_mask", tensor.Int32, in.B, in.T)
+func (in Batch) hiddenKeys(b *layers.Builder, name string) *layers.Node {
+	index := b.Input(name, tensor.Int32, in.B, in.T)
 	for i, counts := range in.Mask {
 		v := int32(-1)
 		if counts {
