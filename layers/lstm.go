@@ -209,14 +209,7 @@ func (o lstm) Diff(in Nodes, out, dout *Node) (Nodes, error) {
 	if err != nil {
 		return nil, err
 	}
-	grads, at := make(Nodes, len(in)), 0
-	for k, n := range in {
-		if grads[k], err = engine.View(packed, at, n.Shape()...); err != nil {
-			return nil, err
-		}
-		at += n.Shape().TotalSize()
-	}
-	return grads, nil
+	return engine.Unpack(packed, in, len(in))
 }
 
 // lstmGrad has inputs: the result of lstm, its gradient, and the inputs of lstm, whose gradients it gives one after the other.

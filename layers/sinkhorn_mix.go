@@ -114,11 +114,7 @@ func (o mixBlocks) Diff(in Nodes, _, dout *Node) (Nodes, error) {
 	if err != nil {
 		return nil, err
 	}
-	ds := make(Nodes, len(in))
-	if ds[0], err = engine.View(g, 0, in[0].Shape()...); err == nil {
-		ds[1], err = engine.View(g, in[0].Shape().TotalSize(), in[1].Shape()...)
-	}
-	return ds, err
+	return engine.Unpack(g, in, 2)
 }
 
 // mixBlocksGrad computes [dP | dx]: dP_uv = Σ_t dy_{u,t}·x_{v,t}, dx_{v,t} = Σ_u P_uv dy_{u,t}. Inputs: those of mixBlocks, the gradient of

@@ -104,14 +104,7 @@ func (o ring) Diff(in Nodes, out, dout *Node) (Nodes, error) {
 	if err != nil {
 		return nil, err
 	}
-	ds, at := make(Nodes, len(in)), 0
-	for i, n := range in[:3] {
-		if ds[i], err = engine.View(packed, at, n.Shape()...); err != nil {
-			return nil, err
-		}
-		at += n.Shape().TotalSize()
-	}
-	return ds, nil
+	return engine.Unpack(packed, in, 3)
 }
 
 // ringGrad computes [dq | dk | dv | gradients of the scores]. Inputs: the result of ring, its gradient, then those of ring.

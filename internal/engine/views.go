@@ -165,6 +165,20 @@ func shaped(n *Node, shape tensor.Shape) (*Node, error) {
 	return Reshape(n, shape...)
 }
 
+// Unpack cuts the gradients of the first count inputs, which stand one after the other in a packed result, out of it: what a Diff returns, nil
+// for the other inputs.
+func Unpack(packed *Node, in Nodes, count int) (Nodes, error) {
+	grads, at := make(Nodes, len(in)), 0
+	for i, n := range in[:count] {
+		var err error
+		if grads[i], err = View(packed, at, n.Shape()...); err != nil {
+			return nil, err
+		}
+		at += n.Shape().TotalSize()
+	}
+	return grads, nil
+}
+
 // Parts takes the gradient of a packed value apart, for the operation that made it: sizes are the numbers of elements of its
 // results, in order. It returns a node for each, nil where no gradient arrives. Gradients that come through View nodes are
 // found as they are (in the shape of the view), without a copy; anything else is viewed.

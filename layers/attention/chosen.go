@@ -203,14 +203,7 @@ func (o *picked) Diff(in Nodes, out, dout *Node) (Nodes, error) {
 	if err != nil {
 		return nil, err
 	}
-	ds, at := make(Nodes, len(in)), 0
-	for i := range 3 {
-		if ds[i], err = engine.View(g, at, in[i].Shape()...); err != nil {
-			return nil, err
-		}
-		at += in[i].Shape().TotalSize()
-	}
-	return ds, nil
+	return engine.Unpack(g, in, 3)
 }
 
 // pickedGrad computes the gradients of q, k and v, one after the other. Inputs: those of picked, its result, the gradient of o, that of

@@ -92,14 +92,7 @@ func (merge) Diff(in Nodes, out, dout *Node) (Nodes, error) {
 	if err != nil {
 		return nil, err
 	}
-	ds, at := make(Nodes, len(in)), 0
-	for i, n := range in {
-		if ds[i], err = engine.View(g, at, n.Shape()...); err != nil {
-			return nil, err
-		}
-		at += n.Shape().TotalSize()
-	}
-	return ds, nil
+	return engine.Unpack(g, in, len(in))
 }
 
 // mergeGrad computes the gradients of o and lse of each part, one after the other: with w = exp(lse_k - lse),

@@ -82,20 +82,7 @@ func (o sacInputs) Diff(in Nodes, _, dout *Node) (Nodes, error) {
 	if err != nil {
 		return nil, err
 	}
-	return viewsOf(packed, in, 3)
-}
-
-// viewsOf cuts the gradients of the first inputs out of a packed result.
-func viewsOf(packed *Node, in Nodes, n int) (Nodes, error) {
-	grads, at := make(Nodes, len(in)), 0
-	for k, x := range in[:n] {
-		var err error
-		if grads[k], err = engine.View(packed, at, x.Shape()...); err != nil {
-			return nil, err
-		}
-		at += x.Shape().TotalSize()
-	}
-	return grads, nil
+	return engine.Unpack(packed, in, 3)
 }
 
 // sacInputsGrad has the gradients of the first three inputs of sacInputs. Inputs: the gradient of its result, then its own.
@@ -255,7 +242,7 @@ func (o sacPointer) Diff(in Nodes, out, dout *Node) (Nodes, error) {
 	if err != nil {
 		return nil, err
 	}
-	return viewsOf(packed, in, 3)
+	return engine.Unpack(packed, in, 3)
 }
 
 // sacPointerGrad has the gradients of the first three inputs of sacPointer: with p the distribution of a step and d, e what comes to

@@ -269,13 +269,7 @@ func (o loss) Diff(in Nodes, _, dout *Node) (Nodes, error) {
 	if err != nil {
 		return nil, err
 	}
-	grads := make(Nodes, 4)
-	for k := range 2 {
-		if grads[k], err = engine.View(packed, k*in[0].Shape().TotalSize(), in[0].Shape()...); err != nil {
-			return nil, err
-		}
-	}
-	return grads, nil
+	return engine.Unpack(packed, in, 2)
 }
 
 // lossGrad has the gradients for log-probabilities and entropies, one after the other. Inputs: the gradient of the loss,
