@@ -74,6 +74,9 @@ func (l *lineRecords) next() (document, bool, error) {
 	l.at.Record++
 	l.at.Line++
 	l.at.Offset += int64(len(line))
+	if l.at.Line == 1 {
+		line = bytes.TrimPrefix(line, []byte("\ufeff"))
+	}
 	if len(bytes.TrimSpace(line)) == 0 {
 		return document{}, false, nil
 	}

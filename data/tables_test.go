@@ -40,6 +40,7 @@ func parquetOf[T any](t testing.TB, all []T, options ...parquet.WriterOption) []
 func TestTablesAgree(t *testing.T) {
 	dir, all := t.TempDir(), rows(61)
 	var lines, table, plain bytes.Buffer
+	lines.WriteString("\ufeff")
 	table.WriteString("\ufeffid,text,label,split\n")
 	for _, r := range all {
 		fmt.Fprintf(&lines, "{\"id\":%d,\"text\":%q,\"label\":%d,\"split\":%q}\n", r.ID, r.Text, r.Label, *r.Split)

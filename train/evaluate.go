@@ -17,6 +17,8 @@ type Evaluator struct {
 	// Period, if not 0, is a number of places after which a pattern of attention is the same again, such as the size of its blocks: the
 	// score then also tells the loss by the place within it.
 	Period int
+	// First, if not 0, is a number of batches whose loss is told apart.
+	First int
 	// Draw tells evaluations by chance apart, see NewSampledEvaluator.
 	Draw int
 
@@ -107,6 +109,9 @@ func (e *Evaluator) Run(ctx context.Context, w *data.Windows, limit int, progres
 		confusion.add(g.goal, e.batch, g.logits)
 		if g.goal.bytes {
 			s.Bytes += e.batch.Bytes
+		}
+		if first/g.B+1 == e.First && counts.kept > 0 {
+			s.FirstLoss = total / float64(counts.kept)
 		}
 		if progress != nil {
 			progress(min(first+g.B, n), n)

@@ -23,7 +23,7 @@ type EvalEvent struct {
 	Step    int      `json:"step"`
 	ValLoss float64  `json:"val_loss"` // as the loss of a step
 	ValBPB  *float64 `json:"val_bpb"`  // bits per byte; null where no text is predicted
-	Best    bool     `json:"best"`     // the smallest loss so far
+	Best    bool     `json:"best"`     // the smallest loss so far, of the same batches: the first train.eval_batches
 
 	ValAccuracy *float64 `json:"val_accuracy"` // part of the targets that the model held most likely; null for numbers
 
@@ -37,7 +37,7 @@ type DoneEvent struct {
 	ValLoss    *float64 `json:"val_loss"` // null: stopped before the first evaluation
 	ValBPB     *float64 `json:"val_bpb"`
 	TestLoss   *float64 `json:"test_loss,omitempty"` // when the test part was evaluated
-	TestBPB    *float64 `json:"test_bpb,omitempty"`
+	TestBPB    *float64 `json:"test_bpb"`
 	TestAcc    *float64 `json:"test_accuracy,omitempty"`
 	TestExact  *float64 `json:"test_exact_match,omitempty"` // of tasks
 	Checkpoint string   `json:"checkpoint"`

@@ -29,6 +29,7 @@ type state struct {
 	LastEval   int      `json:"last_eval"`      // step of the last evaluation
 	ValLoss    float64  `json:"val_loss"`       // its loss
 	ValBPB     *float64 `json:"val_bpb"`        // and that in bits per byte, where text is predicted
+	Partial    bool     `json:"val_partial"`    // it was of the first eval_batches alone
 	DataDigest string   `json:"data_digest"`    // of the text
 	KernelSet  string   `json:"kernel_set"`     // results are the same to the bit within a set only
 	GoVersion  string   `json:"go_version"`

@@ -290,7 +290,7 @@ func (r *Run) Train(ctx context.Context, until int) (Result, error) {
 		r.Hooks.step(e)
 		r.append(e)
 	}
-	if !res.Interrupted && r.state.LastEval != r.Step() {
+	if !res.Interrupted && (r.state.LastEval != r.Step() || r.state.Partial) {
 		if err := r.evaluate(ctx, 0); err != nil {
 			if !interrupted(ctx) {
 				return res, err
@@ -334,7 +334,8 @@ func (r *Run) scheduled() bool {
 	return every > 0 && r.Step() > 0 && r.Step()%every == 0
 }
 
-// evaluate scores the validation part in plain windows and notes whether it is the best so far.
+// evaluate scores the validation part in plain windows, the first batches only if limit > 0, and notes whether it is the best so far. That is judged by the first
+// train.eval_batches in any case: other windows may be easier.
 func (r *Run) evaluate(ctx context.Context, limit int) error {
 	if r.evaluator == nil {
 		t := r.Job.Train.SequenceLength
@@ -342,22 +343,27 @@ func (r *Run) evaluate(ctx context.Context, limit int) error {
 		if err != nil {
 			return err
 		}
+		e.First = r.Job.Train.EvalBatches
 		r.evaluator = e
 	}
-	score, err := r.evaluator.Run(ctx, r.Corpus.Val.PlainWindows(r.Job.Train.SequenceLength), limit, nil)
+	windows := r.Corpus.Val.PlainWindows(r.Job.Train.SequenceLength)
+	score, err := r.evaluator.Run(ctx, windows, limit, nil)
 	if err != nil {
 		return err
 	}
 	e := EvalEvent{Event: "eval", Step: r.Step(), ValLoss: score.Loss, ValBPB: Number(score.BitsPerByte()), ValAccuracy: Number(score.Accuracy()), BitsPerDim: Number(score.BitsPerDim())}
 	s := &r.state
+	again := s.LastEval == e.Step // after an early stop the whole part is scored, too
 	s.LastEval, s.ValLoss, s.ValBPB = e.Step, e.ValLoss, e.ValBPB
-	if e.Best = s.BestStep == 0 || e.ValLoss < s.BestLoss; e.Best {
-		s.BestStep, s.BestLoss = e.Step, e.ValLoss
+	s.Partial = limit > 0 && limit*r.Job.Train.BatchSize < windows.Len()
+	judged := cmp.Or(score.FirstLoss, score.Loss)
+	if e.Best = s.BestStep == 0 || judged < s.BestLoss || again && s.BestStep == e.Step; e.Best {
+		s.BestStep, s.BestLoss = e.Step, judged
 	}
 	// Early stop looks at these alone, or where a run was stopped and resumed would change where it ends.
-	if r.scheduled() {
-		if s.Scheduled == nil || e.ValLoss < *s.Scheduled {
-			s.Scheduled, s.Unimproved = &score.Loss, 0
+	if r.scheduled() && !again {
+		if s.Scheduled == nil || judged < *s.Scheduled {
+			s.Scheduled, s.Unimproved = &judged, 0
 		} else {
 			s.Unimproved++
 		}

@@ -66,20 +66,26 @@ func TestEveryTaskResumes(t *testing.T) {
 			require.Equal(t, a["optimizer.safetensors"], b["optimizer.safetensors"])
 
 			require.Len(t, evals, 4, "at 3, 6, 9 and the end")
-			best := evals[0]
+			var best EvalEvent // of the same batches: that of the end scores more than the first two
 			for _, e := range evals {
 				require.Equal(t, task == "masked_lm" || task == "seq2seq_lm", e.ValBPB != nil)
 				require.Equal(t, task != "regression", e.ValAccuracy != nil)
-				if e.ValLoss < best.ValLoss {
+				if e.Best {
 					best = e
 				}
 			}
-			var s state
-			snap, _, err := checkpoints.Load(whole)
-			require.NoError(t, err)
-			require.NoError(t, snap.DecodeState(&s))
+			var s, stopped state
+			for dir, to := range map[string]*state{whole: &s, parts: &stopped} {
+				snap, _, err := checkpoints.Load(dir)
+				require.NoError(t, err)
+				require.NoError(t, snap.DecodeState(to))
+			}
 			require.Equal(t, best.Step, s.BestStep)
-			require.Equal(t, best.ValLoss, s.BestLoss)
+			for _, e := range evals[:3] {
+				require.LessOrEqual(t, s.BestLoss, e.ValLoss)
+			}
+			stopped.Job = s.Job // its data may have a path
+			require.Equal(t, s, stopped, "which is the best is judged by the same batches, wherever a run was stopped")
 		})
 	}
 }
@@ -92,6 +98,8 @@ func TestEveryTaskStopsEarly(t *testing.T) {
 		r := start(t, t.TempDir(), j)
 		res, err := r.Train(context.Background(), 0)
 		require.NoError(t, err, task)
+		require.False(t, r.state.Partial, "done tells of the whole validation part: %s", task)
+		require.Equal(t, 2, r.state.Unimproved, task)
 		require.NoError(t, r.Close())
 		require.Equal(t, "early_stop", res.Stopped, task)
 		require.Equal(t, 9, res.Steps, task)

@@ -19,13 +19,16 @@ type Decoding struct {
 	EarlyStopping bool    // beam search stops when as many texts as beams have ended
 }
 
+// maxBeams bounds beam search, whose work and memory grow with every beam.
+const maxBeams = 1024
+
 // Validate refuses what makes no sense.
 func (d Decoding) Validate() error {
 	switch {
 	case d.MaxNewTokens < 1:
 		return fmt.Errorf("max-new-tokens is %d: want 1 or more", d.MaxNewTokens)
-	case d.Beams < 0:
-		return fmt.Errorf("beams is %d: want 1 (no beam search) or more", d.Beams)
+	case d.Beams < 0 || d.Beams > maxBeams:
+		return fmt.Errorf("beams is %d: want 1 (no beam search) to %d", d.Beams, maxBeams)
 	case math.IsNaN(d.LengthPenalty) || math.IsInf(d.LengthPenalty, 0):
 		return fmt.Errorf("length-penalty is %g: want a number", d.LengthPenalty)
 	}
@@ -35,7 +38,7 @@ func (d Decoding) Validate() error {
 // Write writes a text. s has read what comes before it, with one candidate; logits [V] are those after it. token, if not nil, is
 // called with each token: as it is drawn, or of beam search at the end.
 //
-// Errors: those of Validate; of ctx, with what was written so far; of s.
+// Errors: those of Validate; of ctx, with what was written so far; of s; logits that are no numbers.
 func Write(ctx context.Context, s Stepper, logits []float32, d Decoding, token func(id int32)) (Text, error) {
 	if token == nil {
 		token = func(int32) {}
@@ -45,6 +48,9 @@ func Write(ctx context.Context, s Stepper, logits []float32, d Decoding, token f
 		err = d.Validate()
 	}
 	if err != nil {
+		return Text{}, err
+	}
+	if err := numbers(logits); err != nil {
 		return Text{}, err
 	}
 	if d.Beams > 1 {
@@ -68,10 +74,23 @@ func Write(ctx context.Context, s Stepper, logits []float32, d Decoding, token f
 		if token(id); len(text.IDs) == d.MaxNewTokens {
 			return text, nil
 		}
-		if logits, err = s.Step(id); err != nil {
+		if logits, err = s.Step(id); err == nil {
+			err = numbers(logits)
+		}
+		if err != nil {
 			return text, err
 		}
 	}
+}
+
+// numbers refuses logits of which none is the largest.
+func numbers(logits []float32) error {
+	for i, x := range logits {
+		if x != x {
+			return fmt.Errorf("the model gives no number for token %d: its weights are damaged, or it diverged; inspect --check tells, use an older checkpoint", i)
+		}
+	}
+	return nil
 }
 
 // Sampling says how the next token is drawn from the logits.

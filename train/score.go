@@ -23,6 +23,8 @@ type Score struct {
 
 	Answers *AnswerScore // to questions about texts; nil: none were asked
 
+	FirstLoss float64 // of the batches of Evaluator.First; 0: there are fewer
+
 	mixed bool // what is predicted are mixtures, of which nothing is the most likely
 }
 

@@ -74,6 +74,12 @@ func TestBadInput(t *testing.T) {
 		{[]string{"fit", "--config", "nowhere.json"}, 2, []string{"nowhere.json", "check the path"}},
 		{[]string{"fit", "--from", "nowhere"}, 1, []string{"nowhere"}},
 		{[]string{"fit", "--run", "a", "--name", "b"}, 2, []string{"--run", "--name"}},
+		{[]string{"fit", "--name", "../b"}, 2, []string{"--name is ../b", "--run"}},
+		{[]string{"fit", "--data", ""}, 2, []string{"--data is empty"}},
+		{[]string{"resume", "r/checkpoints/step-00000001"}, 2, []string{"is a checkpoint", "run folder, r"}},
+		{[]string{"generate", "r", "--count", "3"}, 2, []string{"--count is for models of images"}},
+		{[]string{"generate", "r", "--beams", "99999"}, 2, []string{"--beams is 99999", "1024"}},
+		{[]string{"fit", "--config", file("utf16.json", "\xff\xfe{\x00}\x00")}, 2, []string{"utf16.json", "UTF-16"}},
 	} {
 		name := strings.Join(c.args, " ")
 		r := euryale(t, c.args...)
@@ -125,4 +131,25 @@ func TestResumeWithAChangedModel(t *testing.T) {
 	r = euryale(t, "resume", "r")
 	require.Equal(t, 2, r.code)
 	require.Contains(t, r.stderr, "are not those that the run has read")
+}
+
+// A model without finite weights says so, and writes nothing.
+func TestGenerateWithoutNumbers(t *testing.T) {
+	corpus := text(t)
+	t.Chdir(t.TempDir())
+	fit(t, "--data", corpus, "--run", "r", "--steps", "1").ok(t)
+	euryale(t, "export", "r", "m").ok(t)
+	weights := filepath.Join("m", "model.safetensors")
+	b, err := os.ReadFile(weights)
+	require.NoError(t, err)
+	for i := len(b) - 4000; i < len(b); i++ {
+		b[i] = 0xff
+	}
+	require.NoError(t, os.WriteFile(weights, b, 0o600))
+	for _, beams := range []string{"1", "3"} {
+		r := euryale(t, "generate", "m", "--json", "--max-new-tokens", "3", "--beams", beams)
+		require.Equal(t, 1, r.code, r.stderr)
+		require.Contains(t, r.stderr, "no number")
+		require.NotContains(t, r.stdout, `"done"`)
+	}
 }

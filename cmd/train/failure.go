@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/euryale-ml/euryale/data"
 	"github.com/euryale-ml/euryale/internal/config"
@@ -142,7 +143,10 @@ func command(c *cobra.Command, run func(ctx context.Context, args []string) erro
 				err = &runError{&panicError{p, stack()}}
 			}
 		}()
-		if err = run(c.Context(), args); err == nil {
+		if err = emptyFlag(c.Flags()); err == nil {
+			err = run(c.Context(), args)
+		}
+		if err == nil {
 			return nil
 		}
 		if errors.Is(err, context.Canceled) {
@@ -153,4 +157,15 @@ func command(c *cobra.Command, run func(ctx context.Context, args []string) erro
 		return &runError{err}
 	}
 	return c
+}
+
+// emptyFlag refuses a flag that is given and empty, as a script with an unset variable gives it: it would count as left out. An empty prompt is told of where
+// it is read.
+func emptyFlag(flags *pflag.FlagSet) (err error) {
+	flags.Visit(func(f *pflag.Flag) {
+		if f.Value.Type() == "string" && f.Value.String() == "" && f.Name != "prompt" {
+			err = usagef("--%s is empty: give it a value, or leave it out", f.Name)
+		}
+	})
+	return err
 }

@@ -62,6 +62,9 @@ func (a *app) fit(ctx context.Context, f fitFlags) (err error) {
 	if f.run != "" && f.name != "" {
 		return usagef("--run and --name exclude each other: give one")
 	}
+	if f.name != "" && !filepath.IsLocal(f.name) {
+		return usagef("--name is %s: give a name below runs/, or a folder with --run", f.name)
+	}
 	j, source, err := f.job()
 	if err != nil {
 		return err

@@ -95,8 +95,10 @@ func (a *app) generate(ctx context.Context, path string, f generateFlags) error 
 		}
 		return a.draw(ctx, l, f)
 	}
-	if f.images.output != "" {
-		return usagef("--output is for models of images, this one is for %s", l.model.Task())
+	for _, flag := range []string{"output", "count", "class", "keep", "low"} {
+		if f.changed(flag) {
+			return usagef("--%s is for models of images, this one is for %s", flag, l.model.Task())
+		}
 	}
 	tok, err := l.tokenizer()
 	if err != nil {

@@ -27,6 +27,11 @@ type imageFlags struct {
 
 // draw writes a grid of images that a model draws.
 func (a *app) draw(ctx context.Context, l *loaded, f generateFlags) error {
+	for _, flag := range []string{"max-new-tokens", "beams", "length-penalty", "early-stopping"} {
+		if f.changed(flag) {
+			return usagef("--%s is for models of text, this one draws images", flag)
+		}
+	}
 	if f.images.output == "" {
 		return usagef("a model of images draws them into a file: give --output F.png")
 	}

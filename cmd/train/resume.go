@@ -35,9 +35,18 @@ func (a *app) resume(ctx context.Context, dir string, steps int) error {
 	if _, err := os.Stat(filepath.Join(dir, "config.json")); errors.Is(err, fs.ErrNotExist) {
 		return usagef("%s is not a run folder (it has no config.json); give one that `%s runs` lists", dir, program())
 	}
+	if run := filepath.Dir(filepath.Dir(filepath.Clean(dir))); isCheckpoint(dir) {
+		return usagef("%s is a checkpoint, and a run goes on from its newest: give its run folder, %s", dir, run)
+	}
 	run, err := train.Resume(dir, nil, train.Options{Hooks: a.hooks(train.Config{})})
 	if err != nil {
 		return err
 	}
 	return a.drive(ctx, run, steps, false)
+}
+
+// isCheckpoint tells a checkpoint from a run folder.
+func isCheckpoint(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "manifest.json"))
+	return err == nil
 }

@@ -332,3 +332,16 @@ func FuzzSet(f *testing.F) {
 		_ = Set(&c, s)
 	})
 }
+
+// A mark before UTF-8 does no harm in a file.
+func TestByteOrderMark(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.json")
+	require.NoError(t, os.WriteFile(path, []byte("\ufeff{\"n\": 7}"), 0o600))
+	var got struct {
+		N int `json:"n"`
+	}
+	require.NoError(t, ReadFile(path, &got))
+	require.Equal(t, 7, got.N)
+	require.NoError(t, os.WriteFile(path, []byte("\xfe\xff\x00{"), 0o600))
+	require.ErrorContains(t, ReadFile(path, &got), "UTF-16")
+}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"encoding"
 	"encoding/json"
 	"errors"
@@ -25,7 +26,10 @@ func ReadFile(path string, dst any) error {
 	if err != nil {
 		return &FileError{path, fileFault(err)}
 	}
-	if err := Decode(src, dst); err != nil {
+	if len(src) > 1 && (src[0] == 0xff && src[1] == 0xfe || src[0] == 0xfe && src[1] == 0xff) {
+		return &FileError{path, &SyntaxError{Line: 1, Col: 1, What: "written in UTF-16: write it in UTF-8"}}
+	}
+	if err := Decode(bytes.TrimPrefix(src, []byte("\ufeff")), dst); err != nil { // some editors put that mark before UTF-8
 		return &FileError{path, err}
 	}
 	return nil
