@@ -26,15 +26,6 @@ func AllClose[A, B Float](t testing.TB, name string, got []A, want []B, shape []
 	return r.OK
 }
 
-// Check fails the test if a comparison failed.
-func Check(t testing.TB, r golden.Result) bool {
-	t.Helper()
-	if !r.OK {
-		t.Errorf("%v", r)
-	}
-	return r.OK
-}
-
 func wide[T Float](in []T) []float64 {
 	out := make([]float64, len(in))
 	for i, v := range in {
