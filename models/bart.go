@@ -31,7 +31,7 @@ type BartConfig struct {
 	DecoderStartTokenID   int      `json:"decoder_start_token_id"`
 	PadTokenID            int      `json:"pad_token_id"`
 	EosTokenID            tokenIDs `json:"eos_token_id"`
-	TieWordEmbeddings     bool     `json:"tie_word_embeddings"`
+	TieWordEmbeddings     bool     `json:"tie_word_embeddings"` // else both halves and the head have tables of their own
 }
 
 // bartHalf is what an encoder or a decoder has for itself.
@@ -54,7 +54,6 @@ func (c *BartConfig) halves(p *problems, base string, encoderKey string, encoder
 	p.dropout("dropout", c.Dropout)
 	p.dropout("activation_dropout", c.ActivationDropout)
 	p.want(c.InitStd > 0, "init_std", c.InitStd, "more than 0")
-	p.want(c.TieWordEmbeddings, "tie_word_embeddings", c.TieWordEmbeddings, "true: without it both halves and the head have tables of their own, which is not supported")
 	if c.Task != "" {
 		p.oneOf("task", c.Task, "seq2seq_lm")
 	}
@@ -63,14 +62,18 @@ func (c *BartConfig) halves(p *problems, base string, encoderKey string, encoder
 		p.size(h.layersKey, h.layers, maxLayers)
 		p.size(h.innerKey, h.inner, maxSize)
 		p.want(h.heads >= 1 && c.DModel%max(h.heads, 1) == 0, h.headKey, h.heads, fmt.Sprintf("a divisor of d_model (%d)", c.DModel))
+		tokens := base + "shared"
+		if !c.TieWordEmbeddings {
+			tokens = h.scope + ".embed_tokens"
+		}
 		return stack{
 			Dims: Dims{Vocab: c.VocabSize, Hidden: c.DModel, Inner: h.inner, Layers: h.layers, Heads: h.heads, Positions: h.positions},
-			names: names{tokens: base + "shared", positions: h.scope + ".embed_positions", embedNorm: h.scope + ".layernorm_embedding",
+			names: names{tokens: tokens, positions: h.scope + ".embed_positions", embedNorm: h.scope + ".layernorm_embedding",
 				layer: h.scope + ".layers.", norm1: "self_attn_layer_norm", attn: "self_attn", q: "self_attn.q_proj", k: "self_attn.k_proj",
 				v: "self_attn.v_proj", out: "self_attn.out_proj",
 				normCross: "encoder_attn_layer_norm", crossAttn: "encoder_attn", crossQ: "encoder_attn.q_proj", crossK: "encoder_attn.k_proj",
 				crossV: "encoder_attn.v_proj", crossOut: "encoder_attn.out_proj", up: "fc1", down: "fc2", norm2: "final_layer_norm", head: "lm_head"},
-			act: act, eps: 1e-5, init: layers.Normal(c.InitStd), position: "learned", padding: c.PadTokenID + 1,
+			act: act, eps: 1e-5, init: layers.Normal(c.InitStd), untied: !c.TieWordEmbeddings, position: "learned", padding: c.PadTokenID + 1,
 			embedDropout: c.Dropout, residDropout: c.Dropout, innerDropout: c.ActivationDropout,
 		}
 	}
@@ -81,10 +84,14 @@ func (c *BartConfig) halves(p *problems, base string, encoderKey string, encoder
 	return encoder, decoder
 }
 
-// local is the name of a weight of a file; none for the copies of the tied table that older files hold.
-func (c *BartConfig) local(name string) string {
-	if strings.HasSuffix(name, "coder.embed_tokens.weight") || name == "lm_head.weight" {
+// local is the name of a weight of a file: of the copies of a tied table that older files hold that of the table. Without ties the shared table is
+// written, but nothing reads it.
+func (c *BartConfig) local(base, name string) string {
+	switch {
+	case !c.TieWordEmbeddings && (name == base+"shared.weight" || name == "shared.weight"):
 		return ""
+	case c.TieWordEmbeddings && (strings.HasSuffix(name, "coder.embed_tokens.weight") || name == "lm_head.weight"):
+		return base + "shared.weight"
 	}
 	return name
 }

@@ -85,7 +85,7 @@ func (m *BigBirdPegasus) Task() string { return "seq2seq_lm" }
 // BasePrefix is what stands before the names of a base model's weights when it has a head.
 func (m *BigBirdPegasus) BasePrefix() string { return "model." }
 
-func (m *BigBirdPegasus) local(name string) string { return m.cfg.local(name) }
+func (m *BigBirdPegasus) local(name string) string { return m.cfg.local(m.BasePrefix(), name) }
 
 // Config is the resolved config.json, with the keys that were there before.
 func (m *BigBirdPegasus) Config() ([]byte, error) { return marshalConfig(m.cfg, m.rest) }

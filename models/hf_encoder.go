@@ -27,15 +27,15 @@ func (m *encoderFamily) Forward(b *layers.Builder, in Inputs, layersPerBlock int
 	return m.withHead(b, in, m.head, layersPerBlock)
 }
 
-// local is the name of a weight of a file: that of today for one that versions of transformers have called otherwise, and none for what
-// is no weight, such as a buffer of positions or the copy of a tied one.
+// local is the name of a weight of a file: that of today for one that versions of transformers have called otherwise, that of the
+// table for the copy of a tied one, and none for what is no weight, such as a buffer of positions.
 func (m *encoderFamily) local(name string) string {
 	name = modern(name)
 	switch {
 	case strings.HasSuffix(name, "embeddings.position_ids"), strings.HasSuffix(name, "embeddings.token_type_ids"):
 		return ""
 	case name == m.head.own+".weight" && !m.untied && m.head.task == "masked_lm":
-		return ""
+		return m.names.tokens + ".weight"
 	case name == m.head.own+".bias" && m.head.task == "masked_lm" && !m.untied:
 		return m.head.decoder + ".bias"
 	case name == m.head.decoder+".bias" && m.head.task == "masked_lm" && m.untied: // read where there is no other, see unread

@@ -75,7 +75,7 @@ func (m *LED) Task() string { return "seq2seq_lm" }
 // BasePrefix is what stands before the names of a base model's weights when it has a head.
 func (m *LED) BasePrefix() string { return "led." }
 
-func (m *LED) local(name string) string { return m.cfg.local(name) }
+func (m *LED) local(name string) string { return m.cfg.local(m.BasePrefix(), name) }
 
 // Config is the resolved config.json, with the keys that were there before.
 func (m *LED) Config() ([]byte, error) { return marshalConfig(m.cfg, m.rest) }

@@ -72,7 +72,6 @@ func TestLEDFaults(t *testing.T) {
 		replace(`"dropout":0`, `"dropout":1`):                                 "dropout is 1: want from 0 to less than 1",
 		replace(`"dropout":0`, `"task":"causal_lm"`):                          `task is "causal_lm": want one of seq2seq_lm`,
 		replace(`"dropout":0`, `"pad_token_id":29`):                           "pad_token_id is 29: want a token id, 0 to 28",
-		replace(`"dropout":0`, `"tie_word_embeddings":false`):                 "tie_word_embeddings is false: want true",
 		replace(`"dropout":0`, `"activation_function":"x"`):                   "activation_function",
 		replace(`"dropout":0`, `"architectures":["LEDForQuestionAnswering"]`): "LEDForConditionalGeneration",
 	} {

@@ -169,6 +169,14 @@ func (m *LongT5) Type() string { return "longt5" }
 // Task is "seq2seq_lm".
 func (m *LongT5) Task() string { return "seq2seq_lm" }
 
+// local is the name of a weight of a file: of the copies of the shared table that older files hold that of the table.
+func (m *LongT5) local(name string) string {
+	if name == "encoder.embed_tokens.weight" || name == "decoder.embed_tokens.weight" || name == "lm_head.weight" && m.cfg.TieWordEmbeddings {
+		return "shared.weight"
+	}
+	return name
+}
+
 // Config is the resolved config.json, with the keys that were there before.
 func (m *LongT5) Config() ([]byte, error) { return marshalConfig(m.cfg, m.rest) }
 

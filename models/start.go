@@ -32,11 +32,12 @@ func Start(m Model, file *checkpoints.Safetensors, dtype tensor.Dtype, seed uint
 			fresh = append(fresh, name)
 		}
 	}
-	for _, f := range faults.Unknown {
-		if ofHead(f) {
-			left = append(left, f)
+	for _, f := range append(slices.Clone(faults.Unknown), faults.Unequal...) {
+		if name, _, _ := strings.Cut(f, ": "); ofHead(f) {
+			left = append(left, name)
 		}
 	}
+	faults.Unequal = slices.DeleteFunc(faults.Unequal, ofHead)
 	faults.Missing, faults.Unknown, faults.Shape = slices.DeleteFunc(faults.Missing, ofHead), slices.DeleteFunc(faults.Unknown, ofHead), slices.DeleteFunc(faults.Shape, ofHead)
 	if !faults.none() {
 		return nil, nil, nil, faults

@@ -47,7 +47,8 @@ func Load(path string, dtype tensor.Dtype) (*Loaded, error) {
 // WeightsError lists how the tensors of a file differ from those that a model wants.
 type WeightsError struct {
 	Missing []string // wanted, not there
-	Unknown []string // there, not wanted, or there under two names with different values
+	Unknown []string // there, not wanted
+	Unequal []string // there under two names with different values: "name: a copy of other"
 	Shape   []string // "name: (4, 8), want (8, 4)"
 }
 
@@ -56,7 +57,7 @@ func (e *WeightsError) Error() string {
 	for _, p := range []struct {
 		what  string
 		names []string
-	}{{"missing", e.Missing}, {"not part of the model", e.Unknown}, {"of the wrong shape", e.Shape}} {
+	}{{"missing", e.Missing}, {"not part of the model", e.Unknown}, {"not the same", e.Unequal}, {"of the wrong shape", e.Shape}} {
 		if len(p.names) > 0 {
 			parts = append(parts, fmt.Sprintf("%s: %s", p.what, some(p.names)))
 		}
@@ -92,7 +93,7 @@ func Weights(m Model, file *checkpoints.Safetensors, dtype tensor.Dtype) (*layer
 	return params, nil
 }
 
-func (e *WeightsError) none() bool { return len(e.Missing)+len(e.Unknown)+len(e.Shape) == 0 }
+func (e *WeightsError) none() bool { return len(e.Missing)+len(e.Unknown)+len(e.Unequal)+len(e.Shape) == 0 }
 
 // readWeights gives a model the weights of a file, as far as they fit, and tells what did not.
 func readWeights(m Model, params *layers.Params, file *checkpoints.Safetensors) (*WeightsError, error) {
@@ -117,6 +118,9 @@ func readWeights(m Model, params *layers.Params, file *checkpoints.Safetensors) 
 				continue
 			}
 		}
+		if c, causal := m.(Causal); causal && here == "lm_head.weight" && !c.causal().untied {
+			here = c.causal().names.tokens + ".weight" // the copy of a tied table
+		}
 		p, ok := params.Get(here)
 		if !ok {
 			p, ok = params.Get(BasePrefix(m) + here)
@@ -136,7 +140,7 @@ func readWeights(m Model, params *layers.Params, file *checkpoints.Safetensors) 
 			if same, err := file.Equal(first, name); err != nil {
 				return nil, err
 			} else if !same {
-				faults.Unknown = append(faults.Unknown, name)
+				faults.Unequal = append(faults.Unequal, fmt.Sprintf("%s: a copy of %s", name, first))
 			}
 			continue
 		}

@@ -56,8 +56,9 @@ func TestWeightsUnderTheirNames(t *testing.T) {
 					all[n] = checkpoints.Tensor{Name: n, Shape: []int{1, 1, 3, 3}, Data: make([]uint8, 9)}
 				}
 			}
-			if _, untied := params.Get("lm_head.weight"); !untied {
-				all["lm_head.weight"] = checkpoints.Tensor{Name: "lm_head.weight", Shape: []int{1}, Data: []float64{9}}
+			if c, ok := m.(Causal); ok && !c.causal().untied {
+				table, _ := params.Get(c.causal().names.tokens + ".weight")
+				all["lm_head.weight"] = Tensor("lm_head.weight", table.Value)
 			}
 			got, err := Weights(m, opened(t, all), tensor.Float64)
 			require.NoError(t, err)
@@ -102,7 +103,10 @@ func TestWeightsErrors(t *testing.T) {
 			x := all[table]
 			x.Name, x.Data = "wte.weight", make([]float32, 37*24)
 			all[x.Name] = x
-		}, WeightsError{Unknown: []string{"wte.weight"}}, "wte.weight"},
+		}, WeightsError{Unequal: []string{"wte.weight: a copy of " + table}}, "not the same: wte.weight: a copy of " + table},
+		{"a head that is not the tied table", "gpt2", func(all map[string]checkpoints.Tensor) {
+			all["lm_head.weight"] = checkpoints.Tensor{Name: "lm_head.weight", Shape: []int{37, 24}, Data: make([]float32, 37*24)}
+		}, WeightsError{Unequal: []string{table + ": a copy of lm_head.weight"}}, "not the same"},
 		{"no head", "decoder learned, untied, reversible", func(all map[string]checkpoints.Tensor) { delete(all, "lm_head.weight") },
 			WeightsError{Missing: []string{"lm_head.weight"}}, "missing: lm_head.weight"},
 		{"a mask is no weight of ours", "decoder rotary", func(all map[string]checkpoints.Tensor) {
