@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"math"
+	"slices"
 	"unsafe"
 
 	"gorgonia.org/gorgonia"
@@ -242,6 +243,9 @@ func boundValue(s *step) (Value, unsafe.Pointer, error) {
 	}
 	if !v.Shape().Eq(s.typ.Shape) || v.Dtype() != s.typ.Dtype {
 		return nil, nil, fmt.Errorf("input %q is %v but its value is %v%v", s.node.Name(), s.typ, v.Dtype(), v.Shape())
+	}
+	if slices.Contains(s.typ.Shape, 0) {
+		return nil, nil, fmt.Errorf("input %q is %v, which holds nothing: give at least one of each", s.node.Name(), s.typ)
 	}
 	if d, ok := v.(*tensor.Dense); ok && (d.RequiresIterator() || d.DataOrder().IsColMajor() || !d.IsNativelyAccessible()) {
 		return nil, nil, fmt.Errorf("input %q is not dense in row-major order: clone its value", s.node.Name())
