@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -20,15 +19,25 @@ import (
 	"github.com/euryale-ml/euryale/checkpoints"
 )
 
-// binary builds the program once.
+// asProgram, in the environment, makes the binary of the tests the program: nothing is built for a test that needs a process.
+const asProgram = "EURYALE_TEST_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// binary is the program, for processes that the test starts.
 func binary(t *testing.T) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "euryale")
 	if runtime.GOOS == "windows" {
 		t.Skip("signals are those of Unix")
 	}
-	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
-	require.NoError(t, err, string(out))
+	path, err := os.Executable()
+	require.NoError(t, err)
+	t.Setenv(asProgram, "1")
 	return path
 }
 
