@@ -108,3 +108,53 @@ func ExampleWindows_Question() {
 	// "by Ishmael, who went to " [9 15] "Ishmael"
 	// "who went to sea." [-1 -1]
 }
+
+// A folder that need not fit into memory, read while it is trained on. What was saved at a place goes on from there to the bit.
+func ExampleSampler_State() {
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	for shard := range 3 {
+		lines := ""
+		for i := range 50 {
+			lines += fmt.Sprintf("{\"text\": \"letter %d of shard %d\"}\n", i, shard)
+		}
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d.jsonl", shard)), []byte(lines), 0o600); err != nil {
+			log.Fatal(err)
+		}
+	}
+	// Each call reads the files anew, as another process would.
+	sampler := func() *data.Sampler {
+		corpus, err := data.Load(data.Config{Path: dir, Streaming: true, ShuffleBuffer: 20, HeldOut: 10})
+		if err != nil {
+			log.Fatal(err)
+		}
+		s, err := corpus.Train.Sampler(18, 1)
+		if err != nil {
+			log.Fatal(err)
+		}
+		return s
+	}
+	first := sampler()
+	defer first.Close()
+	b := data.NewBatch(2, 18)
+	for position := int64(0); position < 200; position += 2 {
+		if err := first.Fill(position, b); err != nil {
+			log.Fatal(err)
+		}
+	}
+	state := first.State()
+	again := sampler()
+	defer again.Close()
+	if err := again.Restore(state); err != nil {
+		log.Fatal(err)
+	}
+	if err := again.Fill(200, b); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%d examples, epoch %d; then %q\n", state.Drawn, state.Epoch, data.Bytes{}.Decode(b.IDs[:18]))
+	// Output:
+	// 200 examples, epoch 1; then "etter 32 of shard "
+}

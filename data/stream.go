@@ -332,7 +332,7 @@ func (r *reading) next() (doc document, ended bool, err error) {
 			r.forward()
 			return document{}, true, nil
 		}
-		if large := (*Error)(nil); errors.As(err, &large) && large.Kind == ErrTooLarge {
+		if err != nil && r.left < 0 {
 			err = &Error{Kind: ErrTooLarge, Path: r.s.files[r.index()].path, What: fmt.Sprintf("record %d has more than %d bytes", r.at.Record+1, maxRecord), Fix: "cut it into smaller ones"}
 		}
 		if err != nil {

@@ -17,8 +17,8 @@ import (
 
 // Trainer updates the weights of a model, step by step. It knows nothing of files: Run adds those.
 //
-// What a step does depends on the config, the weights, the moments and the number of the step alone, so a trainer that is given
-// the state of another goes on exactly like it.
+// What a step does depends on the config, the weights, the moments and the number of the step alone (and on the place in the data, if they are a
+// stream), so a trainer that is given the state of another goes on exactly like it.
 type Trainer struct {
 	Model  models.Model
 	Params *layers.Params
@@ -43,6 +43,11 @@ func NewTrainer(m models.Model, params *layers.Params, part *data.Part, c Config
 	}
 	if _, err := part.Sampler(c.SequenceLength, c.Seed); err != nil {
 		return nil, err
+	}
+	if _, _, streamed := part.Stream(); streamed {
+		if err := c.oneLength(); err != nil {
+			return nil, err
+		}
 	}
 	if err := c.sameWeights(m, params); err != nil {
 		return nil, err
