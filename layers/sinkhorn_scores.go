@@ -88,6 +88,11 @@ func (o headScoresGrad) Infer(in []engine.Type) (engine.Type, error) {
 	return engine.Type{Dtype: in[0].Dtype, Shape: tensor.Shape{s[0], rows, in[1].Shape[2]}}, nil
 }
 
+// Flops are those of the scores.
+func (o headScoresGrad) Flops(in []engine.Type, _ engine.Type) float64 {
+	return 2 * float64(in[0].Size()) * float64(in[1].Shape[2]/o.heads)
+}
+
 func (o headScoresGrad) Run(out engine.Value, in []engine.Value) error {
 	if engine.IsF32(out) {
 		headScoresGradRun[float32](o, out, in)

@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
-	"strings"
 	"time"
 
 	"gorgonia.org/tensor"
@@ -14,74 +14,6 @@ import (
 	"github.com/euryale-ml/euryale/models"
 	"github.com/euryale-ml/euryale/train"
 )
-
-// sweptSystem is a system whose cost is measured, as a model of width 64 and two heads for a length.
-type sweptSystem struct {
-	name  string
-	claim float64 // exponent of the attention's time in the length
-	model func(n int) string
-}
-
-// swept are the systems of bench --sweep, of one layer each.
-var swept = []sweptSystem{
-	{"full", 2, sweptDecoder(`{"type":"full"}`)},
-	{"band", 1, sweptDecoder(`{"type":"band","window_left":127}`)},
-	{"dilated", 1, sweptDecoder(`{"type":"dilated","left_steps":127,"gap":4}`)},
-	{"random", 1, sweptEncoder(`{"type":"random","degree":3,"block_size":64}`)},
-	{"block_local", 1, sweptDecoder(`{"type":"blocks","block_size":128}`)},
-	{"global", 1, sweptEncoder(`{"type":"pattern","pattern":"band(32,32) + global(0,1,2,3)"}`)},
-	{"longformer", 1, sweptEncoder(`{"type":"longformer","window_left":64,"window_right":64,"global_positions":[0]}`)},
-	{"big_bird", 1, sweptEncoder(`{"type":"big_bird","block_size":32}`)},
-	{"sparse_strided", 1.5, sweptRoot(`{"type":"sparse_strided","stride":%d}`)},
-	{"sparse_fixed", 1.5, sweptRoot(`{"type":"sparse_fixed","stride":%d,"summary":4}`)},
-	{"cross_block", 1.5, func(n int) string {
-		return sweptEncoder(fmt.Sprintf(`{"type":"cross_block","block_size":%d}`, isqrt(n)))(n)
-	}},
-	{"sinkhorn", 1.5, sweptRoot(`{"type":"sinkhorn","block_size":%d}`)},
-	{"sortcut", 1, sweptEncoder(`{"type":"sortcut","block_size":64,"slots":2}`)},
-	{"routing", 1.5, func(n int) string { // as many clusters as tokens of each
-		return sweptDecoder(fmt.Sprintf(`{"type":"routing","num_clusters":%d,"window":%d}`, isqrt(n), isqrt(n)))(n)
-	}},
-	{"routing_recent", 1.5, func(n int) string {
-		return sweptDecoder(fmt.Sprintf(`{"type":"routing","num_clusters":%d,"window":%d,"membership":"recent"}`, isqrt(n), isqrt(n)))(n)
-	}},
-	{"reformer", 1, sweptDecoder(`{"type":"lsh","chunk":32,"num_hashes":2}`)},
-	{"reformer_one_factor", 1, func(n int) string { // the number of buckets as one factor: what hashing costs then is the square of the length
-		return sweptDecoder(fmt.Sprintf(`{"type":"lsh","chunk":32,"num_hashes":2,"bucket_factors":[%d]}`, max(2, 2*n/32)))(n)
-	}},
-	{"reformer_bucket_recent", 1, sweptDecoder(`{"type":"lsh","chunk":32,"num_hashes":2,"plan":"bucketRecent"}`)},
-	{"star_transformer", 1, func(n int) string {
-		return fmt.Sprintf(`{"model_type":"star_transformer","task":"token_classification","num_labels":16,%s,"max_position_embeddings":%d}`, sweptSizes, n)
-	}},
-	{"etc", 1, func(n int) string {
-		return fmt.Sprintf(`{"model_type":"etc","task":"token_classification","num_labels":16,%s,"max_position_embeddings":%d,"local_radius":64,"num_globals":16}`, sweptSizes, n)
-	}},
-	{"bp_transformer", 1.1, func(n int) string {
-		return fmt.Sprintf(`{"model_type":"bp_transformer",%s,"max_position_embeddings":%d,"k":4}`, sweptSizes, n)
-	}},
-}
-
-const sweptSizes = `"vocab_size":16,"hidden_size":64,"intermediate_size":64,"num_hidden_layers":1,"num_attention_heads":2`
-
-func sweptDecoder(entry string) func(n int) string {
-	return sweptSkeleton("decoder", "causal_lm", entry)
-}
-func sweptEncoder(entry string) func(n int) string {
-	return sweptSkeleton("encoder", "masked_lm", entry)
-}
-
-func sweptSkeleton(kind, task, entry string) func(n int) string {
-	return func(n int) string {
-		return fmt.Sprintf(`{"model_type":%q,"task":%q,%s,"max_position_embeddings":%d,"attention":[%s]}`, kind, task, sweptSizes, n, entry)
-	}
-}
-
-// sweptRoot fills √n into an entry of a decoder.
-func sweptRoot(entry string) func(n int) string {
-	return func(n int) string { return sweptDecoder(fmt.Sprintf(entry, isqrt(n)))(n) }
-}
-
-func isqrt(n int) int { return int(math.Sqrt(float64(n))) }
 
 // systemLine is the cost of a training step of a system at a length.
 type systemLine struct {
@@ -92,8 +24,13 @@ type systemLine struct {
 	PlanMB        float64 `json:"plan_mb"`              // memory that the plan has for results
 	GFLOP         float64 `json:"gflop"`
 	Attention     float64 `json:"attention_gflop"`
-	SelectionTime float64 `json:"selection_time_s_med"` // of what chooses keys by content
+	SelectionTime float64 `json:"selection_time_s_med"` // of what chooses keys by content, or makes them
 	Selection     float64 `json:"selection_gflop"`
+
+	// Of the fastest step, which other work on the machine disturbs least: by these exponents are fitted.
+	TimeMin          float64 `json:"time_s_min"`
+	AttentionTimeMin float64 `json:"attention_time_s_min"`
+	SelectionTimeMin float64 `json:"selection_time_s_min"`
 }
 
 // systemDone are the exponents of a system over the last three lengths.
@@ -107,27 +44,47 @@ type systemDone struct {
 	Attention     float64 `json:"attention_flop_exponent"`
 	SelectionTime float64 `json:"selection_time_exponent,omitempty"`
 	Selection     float64 `json:"selection_flop_exponent,omitempty"`
-	Claim         float64 `json:"claim"` // of the literature, for the attention's time
+	TotalTime     float64 `json:"total_time_exponent"` // of attention and selection together
+	Total         float64 `json:"total_flop_exponent"`
+	Claim         float64 `json:"claim"`                     // of the literature, for the attention
+	SelectClaim   float64 `json:"selection_claim,omitempty"` // for the selection, if anything is
+
+	// Whether exponents are within claimTolerance of the claims.
+	Within          bool  `json:"attention_time_within"`
+	WithinFLOP      bool  `json:"attention_flop_within"`
+	SelectionWithin *bool `json:"selection_time_within,omitempty"`
+	SelectionFLOP   *bool `json:"selection_flop_within,omitempty"`
 }
 
-// sweepSystems measures every system, or with --pixels those of images, at five lengths up to --length.
-func (a *app) sweepSystems(ctx context.Context, f benchFlags) error {
-	if f.length < 16*16 || f.steps < 1 {
-		return usagef("--length is %d and --steps %d: a sweep wants at least 256, and 1", f.length, f.steps)
+// claimTolerance is how far an exponent may be from what is claimed.
+const claimTolerance = 0.15
+
+func within(exponent, claim float64) bool { return math.Abs(exponent-claim) <= claimTolerance }
+
+// sweepSystems measures every system, or with --pixels those of images, at five lengths each: up to --length if it is asked for.
+func (a *app) sweepSystems(ctx context.Context, f benchFlags, asked bool) error {
+	if f.length < 16*16 || f.steps < 1 || f.threads < 0 {
+		return usagef("--length is %d, --steps %d and --threads %d: a sweep wants at least 256, 1 and 0", f.length, f.steps, f.threads)
 	}
 	if len(f.sets) > 0 {
 		return usagef("--set changes the model of one variant, and --sweep without --variant measures others: give --variant too")
 	}
-	systems := swept
-	var lengths []int
-	for n := f.length / 16; n <= f.length; n *= 2 {
-		lengths = append(lengths, n)
+	if f.threads > 0 {
+		runtime.GOMAXPROCS(f.threads)
 	}
+	systems := swept
 	if f.pixels {
-		systems, lengths = sweptPixels, pixelsUpTo(f.length)
+		systems = sweptPixels
 	}
 	a.out.text("%-24s %8s %12s %12s %12s %10s %10s\n", "system", "T", "step s", "attention s", "selection s", "plan MiB", "GFLOP")
 	for _, s := range systems {
+		lengths := s.lengths()
+		switch {
+		case f.pixels:
+			lengths = pixelsUpTo(f.length)
+		case asked:
+			lengths = doublings(f.length)
+		}
 		var lines []systemLine
 		for _, n := range lengths {
 			line, err := sweepOne(ctx, s.name, s.model(n), n, f.steps)
@@ -136,30 +93,70 @@ func (a *app) sweepSystems(ctx context.Context, f benchFlags) error {
 			}
 			lines = append(lines, line)
 			a.out.event(line)
-			a.out.text("%-24s %8d %12.5f %12.5f %12.5f %10.2f %10.3f\n", s.name, n, line.Time, line.AttentionTime, line.SelectionTime, line.PlanMB, line.GFLOP)
+			a.out.text("%-24s %8d %12.5f %12.5f %12.5f %10.2f %10.3f\n", s.name, n, line.TimeMin, line.AttentionTimeMin, line.SelectionTimeMin, line.PlanMB, line.GFLOP)
 		}
-		last := lines[len(lines)-3:]
-		of := func(y func(systemLine) float64) float64 {
-			return round(slope(last, func(l systemLine) (float64, float64) { return float64(l.T), y(l) }), 3)
-		}
-		done := systemDone{Event: "exponents", System: s.name, Time: of(func(l systemLine) float64 { return l.Time }), AttentionTime: of(func(l systemLine) float64 { return l.AttentionTime }),
-			Memory: of(func(l systemLine) float64 { return l.PlanMB }), FLOP: of(func(l systemLine) float64 { return l.GFLOP }),
-			Attention: of(func(l systemLine) float64 { return l.Attention }), Claim: s.claim}
-		if last[0].SelectionTime > 0 {
-			done.SelectionTime = of(func(l systemLine) float64 { return l.SelectionTime })
-		}
-		if last[0].Selection > 0 {
-			done.Selection = of(func(l systemLine) float64 { return l.Selection })
-		}
+		done := s.exponents(lines)
 		a.out.event(done)
-		a.out.text("%-24s time T^%.2f, of attention T^%.2f (claim %g); memory T^%.2f; operations T^%.2f, of attention T^%.2f\n\n", s.name, done.Time, done.AttentionTime, done.Claim,
-			done.Memory, done.FLOP, done.Attention)
-		if last[0].SelectionTime > 0 {
-			a.out.text("%-24s selection: time T^%.2f, operations T^%.2f\n\n", s.name, done.SelectionTime, done.Selection)
-		}
+		a.out.text("%s\n", done)
 	}
 	a.out.event(map[string]any{"event": "done", "systems": len(systems)})
 	return nil
+}
+
+// exponents are fitted over the last three lengths.
+func (s sweptSystem) exponents(lines []systemLine) systemDone {
+	last := lines[len(lines)-3:]
+	of := func(y func(systemLine) float64) float64 {
+		return round(slope(last, func(l systemLine) (float64, float64) { return float64(l.T), y(l) }), 3)
+	}
+	d := systemDone{Event: "exponents", System: s.name, Time: of(func(l systemLine) float64 { return l.TimeMin }),
+		AttentionTime: of(func(l systemLine) float64 { return l.AttentionTimeMin }), Memory: of(func(l systemLine) float64 { return l.PlanMB }),
+		FLOP: of(func(l systemLine) float64 { return l.GFLOP }), Attention: of(func(l systemLine) float64 { return l.Attention }),
+		TotalTime: of(func(l systemLine) float64 { return l.AttentionTimeMin + l.SelectionTimeMin }),
+		Total:     of(func(l systemLine) float64 { return l.Attention + l.Selection }), Claim: s.claim, SelectClaim: s.selection}
+	d.Within, d.WithinFLOP = within(d.AttentionTime, s.claim), within(d.Attention, s.claim)
+	verdict := func(exponent float64) *bool {
+		if s.selection == 0 {
+			return nil
+		}
+		ok := within(exponent, s.selection)
+		return &ok
+	}
+	if last[0].SelectionTimeMin > 0 {
+		d.SelectionTime = of(func(l systemLine) float64 { return l.SelectionTimeMin })
+		d.SelectionWithin = verdict(d.SelectionTime)
+	}
+	if last[0].Selection > 0 {
+		d.Selection = of(func(l systemLine) float64 { return l.Selection })
+		d.SelectionFLOP = verdict(d.Selection)
+	}
+	return d
+}
+
+// String is what people read of it.
+func (d systemDone) String() string {
+	s := fmt.Sprintf("%-24s step: time T^%.2f, memory T^%.2f, operations T^%.2f\n", d.System, d.Time, d.Memory, d.FLOP)
+	s += fmt.Sprintf("%-24s attention: time T^%.2f, operations T^%.2f, claim %g; within %g of it: time %s, operations %s\n", d.System, d.AttentionTime, d.Attention, d.Claim,
+		claimTolerance, yes(&d.Within), yes(&d.WithinFLOP))
+	if d.SelectionTime == 0 {
+		return s
+	}
+	s += fmt.Sprintf("%-24s selection: time T^%.2f, operations T^%.2f", d.System, d.SelectionTime, d.Selection)
+	if d.SelectClaim > 0 {
+		s += fmt.Sprintf(", claim %g; within %g of it: time %s, operations %s", d.SelectClaim, claimTolerance, yes(d.SelectionWithin), yes(d.SelectionFLOP))
+	}
+	return s + fmt.Sprintf("\n%-24s attention and selection together: time T^%.2f, operations T^%.2f\n", d.System, d.TotalTime, d.Total)
+}
+
+// yes is a verdict in words; nil: nothing was counted.
+func yes(ok *bool) string {
+	switch {
+	case ok == nil:
+		return "not counted"
+	case *ok:
+		return "yes"
+	}
+	return "no"
 }
 
 // sweepOne times training steps of a model on random tokens.
@@ -196,40 +193,29 @@ func sweepOne(ctx context.Context, name, model string, n, steps int) (systemLine
 		whole = append(whole, time.Since(start).Seconds())
 		spent, chosen := 0.0, 0.0
 		for _, row := range program.Profile().ByOp {
-			if ofAttention(row.Name) {
+			switch {
+			case ofAttention(row.Name):
 				spent += row.Time.Seconds()
-			}
-			if ofSelection(row.Name) {
+			case ofSelection(row.Name):
 				chosen += row.Time.Seconds()
 			}
 		}
 		attention, selection = append(attention, spent), append(selection, chosen)
 	}
-	slices.Sort(whole)
-	slices.Sort(attention)
-	slices.Sort(selection)
 	plan := program.Plan()
 	for op, flops := range plan.Flops {
-		if ofAttention(op) {
+		switch {
+		case ofAttention(op):
 			line.Attention += flops / 1e9
-		}
-		if ofSelection(op) {
+		case ofSelection(op):
 			line.Selection += flops / 1e9
 		}
 	}
+	slices.Sort(whole)
+	slices.Sort(attention)
+	slices.Sort(selection)
 	line.Time, line.AttentionTime, line.SelectionTime = median(whole), median(attention), median(selection)
+	line.TimeMin, line.AttentionTimeMin, line.SelectionTimeMin = whole[0], attention[0], selection[0]
 	line.PlanMB, line.GFLOP = float64(plan.Arena)/(1<<20), plan.TotalFlops()/1e9
 	return line, program.Close()
 }
-
-// ofAttention tells which operations are those of attention itself, not the maps around it.
-func ofAttention(op string) bool {
-	return strings.HasPrefix(op, "attention") || strings.HasPrefix(op, "attend") || strings.HasPrefix(op, "ring") || strings.HasPrefix(op, "merge") ||
-		strings.HasPrefix(op, "sinkhorn") || strings.HasPrefix(op, "mix_blocks") || strings.HasPrefix(op, "head_scores") || strings.HasPrefix(op, "pool_blocks") || strings.HasPrefix(op, "mean_of_slots")
-}
-
-// selecting are the operations that choose keys by what tokens say: without a gradient, and apart from attention in the tables of costs.
-var selecting = []string{"rotations", "hash", "sort_buckets", "recent_keys", "nearest_cluster", "cluster_scores", "cluster_members", "members_of", "recent_members",
-	"found_keys", "candidates", "top_keys", "sac_rollout", "sac_edges"}
-
-func ofSelection(op string) bool { return slices.Contains(selecting, op) }

@@ -177,6 +177,24 @@ func (o foundKeys) Infer(in []engine.Type) (engine.Type, error) {
 	return engine.Type{Dtype: tensor.Int32, Shape: tensor.Shape{s.b, s.heads, s.tq, o.width(s.tk)}}, err
 }
 
+// Flops are those of the products that find cells or hashes, and of those with candidates if cells are of equal size; how many candidates hashes
+// have, the keys tell.
+func (o foundKeys) Flops(in []engine.Type, out engine.Type) float64 {
+	s := out.Shape
+	tq, tk := float64(s[2]), float64(in[1].Shape[1])
+	d := in[0].Size() / max(1, s[0]*s[1]*s[2])
+	w := float64((&mipsIndex[float32]{c: o.MIPS, d: d}).width())
+	head := w * float64(o.Tables*o.Bits) * (tq + tk)
+	if o.Index == IVF {
+		cells := float64(o.Cells)
+		if o.Cells == 0 {
+			cells = math.Ceil(math.Sqrt(tk))
+		}
+		head = w*cells*((lloydSteps+1)*tk+tq) + float64(d)*tq*min(float64(o.Probes)/max(1, cells), 1)*tk
+	}
+	return 2 * float64(s[0]*s[1]) * head
+}
+
 func (o foundKeys) Run(out engine.Value, in []engine.Value) error {
 	if engine.IsF32(in[0]) {
 		return findKeys[float32](o, out, in)
