@@ -2,7 +2,9 @@ package train
 
 import (
 	"encoding/json"
+	"math"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -80,6 +82,43 @@ func TestRoutingCountsOnce(t *testing.T) {
 				}
 			}
 			require.Equal(t, 2, seen)
+		}
+	}
+}
+
+// A step whose loss is no number teaches clusters nothing: not their averages, not how long they were idle, not how often they were updated.
+func TestRoutingSkipsLostSteps(t *testing.T) {
+	for _, membership := range []string{"topw", "recent"} {
+		r := start(t, t.TempDir(), routedJob(membership, "plain"))
+		defer r.Close()
+		state := func() (all [][]float32) {
+			for _, p := range r.Trainer.Params.All() {
+				if p.State {
+					all = append(all, slices.Clone(p.Value.Float32s()))
+				}
+			}
+			return all
+		}
+		_, err := r.Trainer.Step()
+		require.NoError(t, err)
+		before := state()
+		require.Len(t, before, 2*4)
+		w, ok := r.Trainer.Params.Get("decoder.ln_f.weight")
+		require.True(t, ok)
+		kept := w.Value.Float32s()[3]
+		w.Value.Float32s()[3] = float32(math.NaN())
+		_, err = r.Trainer.Step()
+		var diverged *DivergedError
+		require.ErrorAs(t, err, &diverged)
+		require.Equal(t, before, state())
+		w.Value.Float32s()[3] = kept
+		_, err = r.Trainer.Step()
+		require.NoError(t, err)
+		require.NotEqual(t, before, state())
+		for _, values := range state() {
+			if len(values) == 2 { // progress
+				require.Equal(t, []float32{1, 2}, values, "two updates of three steps")
+			}
 		}
 	}
 }
