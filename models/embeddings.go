@@ -115,7 +115,11 @@ func (s *stack) tokens(b *layers.Builder, in Inputs) (x *Node, t int) {
 
 // table is the token table [V,C], of images that of all channels.
 func (s *stack) table(b *layers.Builder) *Node {
-	return b.Scope(s.names.tokens).Param("weight", s.ofTables(), s.tableRows(), s.Hidden)
+	init := s.ofTables()
+	if s.ofIDs != nil {
+		init = s.ofIDs
+	}
+	return b.Scope(s.names.tokens).Param("weight", init, s.tableRows(), s.Hidden)
 }
 
 // addTypes adds the vector of each token's type, of the first type where none are given.

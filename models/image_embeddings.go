@@ -2,6 +2,7 @@ package models
 
 import (
 	"fmt"
+	"math"
 
 	"gorgonia.org/tensor"
 
@@ -34,6 +35,33 @@ func (s *stack) tableRows() int {
 		return s.image.channels * (s.image.levels + 1)
 	}
 	return s.image.channels*s.image.levels + 1 // a table for each channel, then the start; of what is only read, before them a row for none (-1)
+}
+
+// smooth gives the tables of levels vectors that change little from a level to the next, mostly along one direction, as a map of their values would:
+// a mixture tells levels by their order, which tables of independent rows must first learn. Rows of no level are independent.
+func (i *imageOf) smooth(std float64) layers.Init {
+	first, each := 0, i.levels+1 // the row of level 0 of the first channel, rows of a channel
+	if i.read {
+		first, each = 1, i.levels
+	}
+	weights := [...]float64{0.8, 0.4, 0.32, 0.24, 0.2} // of polynomials of rising degree; their squares add up to about 1
+	return func(name string, shape []int, seed uint64) func(int) float64 {
+		normal, c := layers.Normal(std)(name, shape, seed), shape[1]
+		along := layers.Normal(std)(name+".values", shape, seed)
+		return func(at int) float64 {
+			row, column := at/c-first, at%c
+			if row < 0 || row%each >= i.levels {
+				return normal(at)
+			}
+			x := 2*float64(row%each)/float64(i.levels-1) - 1
+			before, now, sum := 1.0, x, 0.0 // Chebyshev's polynomials; each product is rounded, so that all machines agree
+			for k, w := range weights {
+				sum += float64(float64(w*now) * along((row/each*len(weights)+k)*c+column))
+				before, now = now, float64(2*float64(x*now))-before
+			}
+			return float64(math.Sqrt2 * sum)
+		}
+	}
 }
 
 // offset is what is added to the level that is read as number t, so that it is the row of its channel in the table. Number 0 is the start

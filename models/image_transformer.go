@@ -50,7 +50,7 @@ type ImageTransformerConfig struct {
 //
 // Source: Parmar et al. 2018, arXiv 1802.05751.
 // Differs: the shift runs along the order of generation, where the official code shifts within each block of the two-dimensional form;
-// a mixture reads levels by tables, not by a map of their values; embeddings are not multiplied by sqrt(C).
+// a mixture reads levels by tables, not by a map of their values, but the tables begin as such a map; embeddings are not multiplied by sqrt(C).
 type ImageTransformer struct {
 	cfg ImageTransformerConfig
 	stack
@@ -117,6 +117,12 @@ func NewImageTransformer(c ImageTransformerConfig) (*ImageTransformer, error) {
 		init: layers.XavierUniform(), tables: layers.Normal(c.InitializerRange), position: "image", image: image, classes: classes, shifted: true,
 		embedDropout: c.HiddenDropoutProb, residDropout: c.HiddenDropoutProb, mixers: mixers,
 	}}
+	if image.mixed {
+		m.ofIDs = image.smooth(c.InitializerRange)
+		if small != nil {
+			small.ofIDs = small.image.smooth(c.InitializerRange)
+		}
+	}
 	if c.Norm == "pre" {
 		m.post, m.names.final = false, "image_transformer.norm"
 		m.last = ofDepth(c.NumHiddenLayers)

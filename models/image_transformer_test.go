@@ -2,6 +2,7 @@ package models
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 
@@ -197,4 +198,38 @@ func TestImageTransformerConfig(t *testing.T) {
 		_, err = New(fmt.Appendf(nil, `{"model_type":"image_transformer","height":5,"width":3,"vocab_size":7,"hidden_size":12,"num_hidden_layers":2,"num_attention_heads":3,"attention":[%s]}`, attention))
 		require.ErrorContains(t, err, want, attention)
 	}
+}
+
+// The tables of a mixture begin smooth: a level is near the next one and far from the last, in each channel; what is no level is near none.
+func TestMixtureTablesBeginSmooth(t *testing.T) {
+	i := &imageOf{levels: 256, channels: 3}
+	const c = 64
+	of := i.smooth(0.02)("weight", []int{3 * 257, c}, 5)
+	row := func(r int) (v []float64) {
+		for k := range c {
+			v = append(v, of(r*c+k))
+		}
+		return v
+	}
+	cosine := func(a, b []float64) float64 {
+		ab, aa, bb := 0.0, 0.0, 0.0
+		for k := range a {
+			ab, aa, bb = ab+a[k]*b[k], aa+a[k]*a[k], bb+b[k]*b[k]
+		}
+		return ab / math.Sqrt(aa*bb)
+	}
+	size := 0.0
+	for channel := range 3 {
+		for _, level := range []int{3, 70, 128, 252} {
+			require.Greater(t, cosine(row(channel*257+level), row(channel*257+level+1)), 0.95)
+		}
+		require.Less(t, cosine(row(channel*257), row(channel*257+255)), 0.3)
+		require.Less(t, math.Abs(cosine(row(channel*257+256), row(channel*257+255))), 0.5)
+		for level := range 256 {
+			for _, x := range row(channel*257 + level) {
+				size += x * x
+			}
+		}
+	}
+	require.InDelta(t, 0.02, math.Sqrt(size/(3*256*c)), 0.006)
 }

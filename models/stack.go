@@ -29,6 +29,7 @@ type stack struct {
 	init    layers.Init // of matrices; nil is N(0, .02)
 	last    layers.Init // of the maps that write to the residual stream; nil is init
 	tables  layers.Init // of embeddings; nil is init
+	ofIDs   layers.Init // of the table of tokens; nil is tables
 	reverse bool        // reversible residuals; norms before
 	rows    int         // of the feed-forward part that are worked on at a time; 0: all
 	inOut   bool        // weights stored [in, out]
