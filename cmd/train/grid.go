@@ -35,6 +35,9 @@ func (a *app) draw(ctx context.Context, l *loaded, f generateFlags) error {
 	if f.images.output == "" {
 		return usagef("a model of images draws them into a file: give --output F.png")
 	}
+	if ext := strings.ToLower(filepath.Ext(f.images.output)); ext != ".png" {
+		return usagef("--output is %s: images are written as PNG, give a name that ends with .png", f.images.output)
+	}
 	if f.images.count < 1 || f.images.count > 1024 || !(f.images.keep >= 0 && f.images.keep <= 1) {
 		return usagef("--count is %d and --keep %g: give 1 to 1024, and 0 to 1", f.images.count, f.images.keep)
 	}

@@ -91,7 +91,8 @@ func (a *app) readings(model, input, out string, sets []string) error {
 // nodesOf is how many nodes a pattern of Reading.Of has.
 func nodesOf(p attention.Pattern) int { return p.(interface{ Nodes() int }).Nodes() }
 
-// drawnLayers is a picture of the heads of all layers, one after the other, or the masks of each: mask, or mask.LAYER of several.
+// drawnLayers is a picture of the heads of all layers, one after the other, or the masks of each: mask, or mask.LAYER of several, and mask.LAYER.2 for the
+// second way in which a layer attends.
 func drawnLayers(names []string, patterns []attention.Pattern, ext string) ([]byte, error) {
 	if len(patterns) == 1 {
 		return drawn(patterns[0], nodesOf(patterns[0]), ext)
@@ -111,9 +112,13 @@ func drawnLayers(names []string, patterns []attention.Pattern, ext string) ([]by
 		return nil, fmt.Errorf("the masks of %d layers are larger than 1 GiB; give a shorter input", len(patterns))
 	}
 	var masks []checkpoints.Tensor
+	times := map[string]int{} // a layer may attend in several ways
 	for i, p := range patterns {
-		n := nodesOf(p)
-		masks = append(masks, checkpoints.Tensor{Name: "mask." + names[i], Shape: []int{p.Heads(), n, n}, Data: attention.Mask(p, p.Heads(), n)})
+		n, name := nodesOf(p), "mask."+names[i]
+		if times[name]++; times[name] > 1 {
+			name += fmt.Sprint(".", times[name])
+		}
+		masks = append(masks, checkpoints.Tensor{Name: name, Shape: []int{p.Heads(), n, n}, Data: attention.Mask(p, p.Heads(), n)})
 	}
 	err := checkpoints.WriteSafetensors(&file, masks)
 	return file.Bytes(), err

@@ -59,3 +59,22 @@ func TestPatternOfModel(t *testing.T) {
 		require.Contains(t, euryale(t, append([]string{"pattern"}, args...)...).stderr, want)
 	}
 }
+
+// A layer that attends in two ways has two lines and two masks.
+func TestPatternOfModelInTwoWays(t *testing.T) {
+	t.Chdir(t.TempDir())
+	require.NoError(t, os.WriteFile("a.txt", []byte(strings.Repeat("what a model chose. ", 3)), 0o644))
+	euryale(t, "fit", "--run", "r", "--steps", "1", "--set", "model.num_hidden_layers=1", "--set", "model.hidden_size=32", "--set", "train.sequence_length=32", "--set", "data.path=a.txt",
+		"--set", `model.attention=[{"type":"cross_block","block_size":5}]`).ok(t)
+	r := euryale(t, "pattern", "--model", "r", "--input", "a.txt", "--out", "m.safetensors", "--json").ok(t)
+	require.Equal(t, 2, strings.Count(r.stdout, "\n"), r.stdout)
+	file, err := checkpoints.OpenSafetensors("m.safetensors")
+	require.NoError(t, err)
+	require.Len(t, file.Names(), 2)
+	for _, name := range []string{"mask.decoder.h.0.attn", "mask.decoder.h.0.attn.2"} {
+		mask, err := file.Int64s(name)
+		require.NoError(t, err)
+		require.Contains(t, mask, int64(1))
+	}
+	require.NoError(t, file.Close())
+}

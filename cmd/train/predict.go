@@ -216,6 +216,9 @@ func (l *loaded) batch(input string) (golden.Batch, error) {
 	if tok.Name() == "task" {
 		return golden.Batch{}, usagef("%s: the model was trained on task:%s, which has its own tokens: give token ids, a .safetensors file with in/input_ids", input, l.job.Data.Task)
 	}
+	if l.model.Task() == "image_density" {
+		return golden.Batch{}, usagef("%s: a model of images reads the levels of pixels: give a .safetensors file with in/input_ids", input)
+	}
 	text := l.job.Data
 	text.Path, text.Task, text.Objective = input, "", ""
 	if m, ok := l.model.(models.Seq2Seq); ok {
