@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"gorgonia.org/tensor"
 
+	"github.com/euryale-ml/euryale/internal/config"
 	"github.com/euryale-ml/euryale/internal/engine"
 	"github.com/euryale-ml/euryale/layers"
 )
@@ -170,5 +171,41 @@ func TestNoTokens(t *testing.T) {
 			require.Error(t, err, e.json)
 			require.NotContains(t, err.Error(), "row-major", e.json)
 		}
+	}
+}
+
+// What no system can be made of is an error of the field that says it.
+func TestFaultsByContent(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"type":"topk"}`:                                                        "k: missing",
+		`{"type":"topk","k":0}`:                                                  "k is 0: give a whole number from 1 on",
+		`{"type":"topk","k":-3}`:                                                 "k is -3: negative",
+		`{"type":"mips","k":0}`:                                                  "k is 0: give a whole number from 1 on",
+		`{"type":"mips","k":3,"index":"tree"}`:                                   "index is \"tree\": give one of ivf, srp",
+		`{"type":"mips","k":3,"num_probes":-1}`:                                  "num_probes is -1: negative",
+		`{"type":"mips","k":3,"num_bits":4}`:                                     "num_bits is 4: leave it out: it is of an index by hashes",
+		`{"type":"mips","k":3,"index":"srp","num_bits":31}`:                      "num_bits is 31: give 1 to 30",
+		`{"type":"mips","k":3,"explore":-1}`:                                     "explore is -1: negative",
+		`{"type":"routing","num_clusters":3,"window":-1}`:                        "window is -1: negative",
+		`{"type":"routing","num_clusters":0}`:                                    "num_clusters is 0",
+		`{"type":"lsh","chunk":4,"num_hashes":0}`:                                "num_hashes is 0: give a whole number from 1 on",
+		`{"type":"lsh","chunk":4,"num_hashes":2,"bucket_factors":[4,3]}`:         "bucket_factors[1] is 3",
+		`{"type":"lsh","chunk":4,"num_hashes":2,"bucket_factors":[0]}`:           "bucket_factors[0] is 0",
+		`{"type":"sac","alpha":-1}`:                                              "alpha is -1",
+		`{"type":"sinkhorn"}`:                                                    "block_size: missing",
+		`{"type":"sinkhorn","block_size":0}`:                                     "block_size is 0: give a whole number from 1 on",
+		`{"type":"sinkhorn","block_size":-4}`:                                    "block_size is -4: negative",
+		`{"type":"sinkhorn","block_size":4,"tau":0}`:                             "tau is 0: give a number above 0",
+		`{"type":"sinkhorn","block_size":4,"tau":-0.5}`:                          "tau is -0.5: give a number above 0",
+		`{"type":"sinkhorn","block_size":4,"iterations":0}`:                      "iterations is 0",
+		`{"type":"sinkhorn","block_size":4,"normalizer":"paper"}`:                "earlier tokens learn of later ones",
+		`{"type":"sortcut","block_size":4,"slots":0}`:                            "slots is 0",
+		`{"type":"sortcut","block_size":4,"slots":2,"tau":0,"sort_net":"cubic"}`: "tau is 0: give a number above 0\nsort_net is \"cubic\"",
+	} {
+		var e Entry
+		err := json.Unmarshal([]byte(text), &e)
+		require.ErrorContains(t, err, want, text)
+		var fault *config.FieldError
+		require.ErrorAs(t, err, &fault, text)
 	}
 }
