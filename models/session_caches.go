@@ -74,11 +74,7 @@ func (r *run[F]) cacheOf(params *layers.Params, m attention.Mixer, scope string,
 	}
 	switch m := m.(type) {
 	case attention.Sinkhorn:
-		var turn func(x []F, rows, position int)
-		if heads == r.Heads { // groups of heads pool what is turned
-			turn = r.turnBack()
-		}
-		return attention.NewSinkhornCache(m, heads, size, r.limit, scale, turn)
+		return attention.NewSinkhornCache(m, heads, size, r.limit, scale, r.turnBack(heads))
 	case attention.LSH:
 		return attention.NewLSHCache[F](at(), m, heads, size, r.limit)
 	case attention.Routing:
@@ -101,14 +97,14 @@ func (r *run[F]) cacheOf(params *layers.Params, m attention.Mixer, scope string,
 	return c, nil
 }
 
-// turnBack takes the rotation of a position away from queries or keys; nil: they have none.
-func (r *run[F]) turnBack() func(x []F, rows, position int) {
+// turnBack takes the rotation of a position away from queries or keys of so many heads; nil: they have none.
+func (r *run[F]) turnBack(heads int) func(x []F, rows, position int) {
 	if r.cos == nil {
 		return nil
 	}
 	return func(x []F, rows, position int) {
 		at := slices.Repeat([]int32{int32(position)}, rows)
-		kernels.Rope(rows, r.Heads, r.headSize(), x, r.inner(), at, r.cos, r.sin, false, true)
+		kernels.Rope(rows, heads, r.headSize(), x, heads*r.headSize(), at, r.cos, r.sin, false, true)
 	}
 }
 

@@ -2,9 +2,13 @@ package models
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"gorgonia.org/tensor"
+
+	"github.com/euryale-ml/euryale/layers"
 )
 
 // contentEntries are the systems of a decoder that choose by content, each with its class of causality and with what generation says of it: nothing where
@@ -69,6 +73,31 @@ func TestGenerationByContent(t *testing.T) {
 			if c.class == "C0" {
 				require.True(t, differs, "%s, %s: nothing differs between a text and its beginning; it may be of class C1", c.entry, position)
 			}
+		}
+	}
+}
+
+// A group of all heads is the layer itself, with weights of other names: what sorts, chooses or turns does not know of groups.
+func TestGroupOfAllHeads(t *testing.T) {
+	for _, position := range []string{"rotary", "learned"} {
+		for _, entry := range []string{`{"type":"sinkhorn","block_size":4}`, `{"type":"sinkhorn","block_size":5,"normalizer":"prefix","combine":"sum_score"}`, `{"type":"topk","k":4}`,
+			`{"type":"routing","num_clusters":3,"window":4}`, `{"type":"routing","num_clusters":3,"window":4,"membership":"recent","shared_qk":false}`} {
+			text := fmt.Sprintf(`{"model_type":"decoder","vocab_size":31,"hidden_size":18,"num_hidden_layers":2,"num_attention_heads":3,"max_position_embeddings":41,
+				"position_embedding_type":%q,"attention":[%%s]}`, position)
+			whole, params := load(t, fmt.Sprintf(text, entry))
+			groups, err := New([]byte(fmt.Sprintf(text, `{"type":"heads","parts":[{"heads":3,"attention":`+entry+`}]}`)))
+			require.NoError(t, err)
+			others := layers.NewParams(tensor.Float64)
+			for _, p := range params.All() {
+				name := p.Name
+				for _, own := range []string{"attn.qkv.", "attn.qk.", "attn.v.", "attn.ema_", "attn.dead_", "attn.progress"} {
+					name = strings.Replace(name, own, strings.Replace(own, "attn.", "attn.heads_0.", 1), 1)
+				}
+				require.NoError(t, others.Load(name, p.Value))
+			}
+			ids := tokens(37, 31)
+			require.Equal(t, build(t, whole, params, ids, 1, nil), build(t, groups, others, ids, 1, nil), "%s, %s", position, entry)
+			require.Len(t, others.All(), len(params.All()), "no weight of another name")
 		}
 	}
 }

@@ -84,12 +84,19 @@ func (g HeadGroups) Mix(b *layers.Builder, in Stream) *Node {
 			}
 			return in.Turn(pb, x, heads)
 		}
+		part.Project = nil
 		if SharesQK(of.Mixer) {
 			part.QKV = []*Node{turned(in.Map(pb.Scope("qk"), in.X, width), of.Heads), in.Map(pb.Scope("v"), in.X, width)}
 		} else if m, ok := of.Mixer.(Mapping); !ok || !m.MapsItself() {
 			part.QKV = []*Node{turned(in.Map(pb.Scope("qkv"), in.X, 3*width), 2*of.Heads)}
+			part.Project = func(b *layers.Builder, k int, x *Node) *Node {
+				y := in.Map(pb.Scope("qkv"), x, 3*width)
+				if b.Err() != nil {
+					return nil
+				}
+				return layers.SplitColumns(b, y, 3)[k]
+			}
 		}
-		part.Project = nil
 		all = append(all, of.Mixer.Mix(pb, part))
 		from += of.Heads
 	}
