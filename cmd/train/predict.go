@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 
@@ -33,8 +34,8 @@ for contrastive, gives out/last_hidden_state and what else it makes of a sequenc
 
 The input is text or .jsonl with a field "text", of which each document is cut into windows as long as the model has positions,
 padded on the right (a classifier reads the beginning of each; an encoder-decoder takes it for a source, and a field "target" for what its decoder
-reads); or .safetensors with in/input_ids [B,T] and, as far as they are
-there, the other inputs that verify knows.`,
+reads). For a model of a synthetic task a line is a sequence in the words of the task (docs/tasks.md). Or it is .safetensors with in/input_ids [B,T] and,
+as far as they are there, the other inputs that verify knows.`,
 		Example: examples("predict runs/default --input a.txt --output a.safetensors", "of a text"),
 		Args:    exactly(1, "a model: a model folder, a run or a checkpoint"),
 	}
@@ -214,7 +215,7 @@ func (l *loaded) batch(input string) (golden.Batch, error) {
 		return golden.Batch{}, err
 	}
 	if tok.Name() == "task" {
-		return golden.Batch{}, usagef("%s: the model was trained on task:%s, which has its own tokens: give token ids, a .safetensors file with in/input_ids", input, l.job.Data.Task)
+		return l.words(tok, input)
 	}
 	if l.model.Task() == "image_density" {
 		return golden.Batch{}, usagef("%s: a model of images reads the levels of pixels: give a .safetensors file with in/input_ids", input)
@@ -242,6 +243,35 @@ func (l *loaded) batch(input string) (golden.Batch, error) {
 		}
 	}
 	return padded(windows)
+}
+
+// words are the lines of a text in the words of the task that a model was trained on.
+func (l *loaded) words(tok data.Tokenizer, input string) (golden.Batch, error) {
+	if _, ok := l.model.(models.Seq2Seq); ok || tok.VocabSize() == 0 || strings.HasSuffix(input, ".jsonl") {
+		return golden.Batch{}, usagef("%s: the model was trained on task:%s, which has its own tokens: give a .safetensors file with its inputs, such as in/input_ids", input, l.job.Data.Task)
+	}
+	text, err := os.ReadFile(input)
+	if err != nil {
+		return golden.Batch{}, fmt.Errorf("%w; check the path", err) // names it
+	}
+	if unknown := leftOut(tok, string(text)); len(unknown) > 0 {
+		return golden.Batch{}, usagef("%s: %q is no word of task:%s, such as %q; docs/tasks.md lists them", input, unknown[0], l.job.Data.Task, strings.TrimSpace(tok.Decode([]int32{0})))
+	}
+	var lines [][]int32
+	for line := range strings.Lines(string(text)) {
+		ids := tok.Encode(line)
+		if most := l.model.Dims().Positions; most > 0 && len(ids) > most {
+			return golden.Batch{}, usagef("%s: a line of %d words; the model has %d positions", input, len(ids), most)
+		}
+		if len(ids) > 0 {
+			lines = append(lines, ids)
+		}
+	}
+	in, err := padded(lines)
+	if err != nil {
+		return in, fmt.Errorf("%s: %w", input, err)
+	}
+	return in, nil
 }
 
 // firsts are the beginnings of documents as a classifier was trained on them: behind [CLS], which is global, and as long at most.

@@ -52,3 +52,25 @@ func TestPredictPairs(t *testing.T) {
 	require.Equal(t, a, b)
 	require.NotZero(t, euryale(t, "eval", "r", "--data", "sources.jsonl").code, "pairs without targets have no loss")
 }
+
+// TestPredictWords: a model of a task reads lines in the words of the task.
+func TestPredictWords(t *testing.T) {
+	t.Chdir(t.TempDir())
+	euryale(t, "fit", "--recipe", "topk-recall", "--smoke", "--run", "r").ok(t)
+	require.NoError(t, os.WriteFile("w.txt", []byte("k0 v5 k1 v3 _ k0\n\nk7 v2 k3\n"), 0o644))
+	euryale(t, "predict", "r", "--input", "w.txt", "--output", "w.safetensors").ok(t)
+	require.Equal(t, map[string][]int{"in/input_ids": {2, 6}, "in/attention_mask": {2, 6}, "out/logits": {2, 6, 65}}, shapes(t, "w.safetensors"))
+	r := euryale(t, "pattern", "--model", "r", "--input", "w.txt").ok(t)
+	require.Contains(t, r.stdout, "length        6 (6 nodes)")
+	for text, want := range map[string][]string{"k0 v5 zebra": {`"zebra" is no word of task:mqar`, `such as "k0"`}, strings.Repeat("k0 ", 3000): {"3000 words", "positions"}, "\n": {"no text"}} {
+		require.NoError(t, os.WriteFile("bad.txt", []byte(text), 0o644))
+		r := euryale(t, "predict", "r", "--input", "bad.txt", "--output", "b.safetensors")
+		require.NotZero(t, r.code)
+		for _, w := range want {
+			require.Contains(t, r.stderr, w)
+		}
+	}
+	r = euryale(t, "predict", "r", "--input", "w.jsonl", "--output", "b.safetensors")
+	require.Equal(t, 2, r.code)
+	require.Contains(t, r.stderr, "in/input_ids")
+}
