@@ -201,6 +201,10 @@ func TestStreamRefuses(t *testing.T) {
 
 	defer func(was int64) { maxRecord = was }(maxRecord)
 	maxRecord = 1 << 17
+	corpus, s = streamSampler(t, Config{Path: write(t, dir, "many.jsonl", bytes.Repeat([]byte(broken), 400)), Streaming: true, HeldOut: 3, ShuffleBuffer: 50}, 5, 1)
+	for at := int64(0); s.Epoch(0) == 0; at++ {
+		example1(t, corpus, s, at) // it is a bound of one record
+	}
 	long := write(t, dir, "long.jsonl", []byte(broken+`{"text":"`+strings.Repeat("x", 1<<18)+"\"}\n"))
 	corpus, s = streamSampler(t, Config{Path: long, Streaming: true, HeldOut: 3, ShuffleBuffer: 50}, 5, 1)
 	requireError(t, s.Begin(), ErrTooLarge, "long", "record 31", "131072")

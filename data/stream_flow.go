@@ -43,7 +43,7 @@ type flow struct {
 	begun bool   // its first window has its place
 	left  int    // windows that are still to come; -1: as many as there are
 	key   uint64 // of its offset, until it is begun
-	label int32
+	label int32  // its class; a document that has one gives one window
 }
 
 // errEpoch ends the filling of a buffer that is larger than an epoch.

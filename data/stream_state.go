@@ -23,9 +23,8 @@ type StreamState struct {
 	Offset int64 `json:"offset"`
 	Line   int   `json:"line"`
 
-	Open  bool  `json:"open"`  // the document goes on in the file
-	Left  int   `json:"left"`  // examples that it still has; -1: as many as there are
-	Label int32 `json:"label"` // its class
+	Open bool `json:"open"` // the document goes on in the file
+	Left int  `json:"left"` // examples that it still has; -1: as many as there are
 
 	Files []StreamFile `json:"files"`
 
@@ -49,7 +48,7 @@ func (s *Sampler) State() *StreamState {
 	}
 	at := f.read.at
 	st := &StreamState{Length: f.t, Seed: f.seed, Buffer: f.s.buffer, HeldOut: f.s.held, Drawn: f.drawn, Epoch: f.epoch, Cut: f.cuts, Longest: f.longest,
-		File: f.read.file, Record: at.Record, Offset: at.Offset, Line: at.Line, Open: f.open, Left: f.left, Label: f.label}
+		File: f.read.file, Record: at.Record, Offset: at.Offset, Line: at.Line, Open: f.open, Left: f.left}
 	for _, file := range f.s.files {
 		st.Files = append(st.Files, file.StreamFile)
 	}
@@ -159,12 +158,12 @@ func (f *flow) restore(st *StreamState) string {
 			return fmt.Sprintf("example %d has %d tokens", i, k)
 		}
 	}
-	for _, label := range append(f.buffer.labels[:len(f.buffer.labels):len(f.buffer.labels)], st.Label) {
-		if label < 0 || int(label) >= max(1, len(f.s.classes)) {
+	for _, label := range f.buffer.labels {
+		if label < 0 || int(label) >= len(f.s.classes) {
 			return fmt.Sprintf("a class is %d", label)
 		}
 	}
-	f.drawn, f.open, f.left, f.label, f.longest = st.Drawn, st.Open, st.Left, st.Label, st.Longest
+	f.drawn, f.open, f.left, f.longest = st.Drawn, st.Open, st.Left, st.Longest
 	f.turn(st.Epoch)
 	f.cuts = st.Cut
 	f.read.file, f.read.at = st.File, place{st.Record, st.Offset, st.Line}
