@@ -8,6 +8,7 @@ import (
 	"gorgonia.org/tensor"
 
 	"github.com/euryale-ml/euryale/internal/engine"
+	"github.com/euryale-ml/euryale/layers"
 )
 
 // By hand: rounds with lse 0 and ln 3 that give 1 and 5 are 4 together, with lse ln 4; a round that reads nothing changes nothing, and is nothing alone.
@@ -50,6 +51,18 @@ func TestNormMapOfRightAngleByHand(t *testing.T) {
 	MapKey(SimpleLSH, []float64{.6, 0}, 1, p)
 	MapQuery(SimpleLSH, []float64{0, 2}, q)
 	require.Zero(t, dot(p, q))
+}
+
+// By hand: one token is in all clusters, whatever they take; 1.5 edges for each of 5 nodes are 8, of two steps each, for 1 node none.
+func TestCountsByHand(t *testing.T) {
+	for window := range 3 {
+		one := choose(t, []float64{.3, -.9, .1}, 3, func(b *layers.Builder, scores *Node) *Node { return Members(b, scores, nil, window) })
+		require.Equal(t, []int32{0, 0, 0}, one, "window %d", window)
+	}
+	for n, want := range []int{0, 0, 6, 10, 12, 16} {
+		require.Equal(t, want, SACRules{Alpha: 1.5}.Steps(n), "%d nodes", n)
+	}
+	require.Equal(t, 10, SACRules{Alpha: 2, PerNode: true}.Steps(5))
 }
 
 // compute gives values of nodes, which may be infinite.
