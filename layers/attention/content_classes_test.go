@@ -51,7 +51,9 @@ func TestTableOfClasses(t *testing.T) {
 		{"sinkhorn, whole columns", leaking(layers.SinkhornRowsColumns, ""), "none"},
 	} {
 		s, _ := edgeScene(t, c.m, tensor.Float64, tokens, []int32{tokens}, func(input string, i, c int) float64 { return 2 * noise(input, 6*i+c) })
-		if declares, ok := c.m.(interface{ Class() string }); ok && c.class != "none" {
+		declares, ok := c.m.(interface{ Class() string })
+		require.True(t, ok, c.name)
+		if c.class != "none" {
 			require.Equal(t, c.class, declares.Class(), c.name)
 		}
 		held := 0.0 // the largest gradient of an earlier row with respect to a later token
