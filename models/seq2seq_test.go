@@ -64,6 +64,9 @@ var pairs = map[string]struct {
 		{"type":"sortcut","block_size":1,"slots":3,"sort_net":"linear"}]`), again: true},
 	"hashing": {text: pairText("", `,"residual":"reversible","attention":[{"type":"lsh","chunk":3,"num_hashes":2},{"type":"local","chunk":4}]`,
 		`,"residual":"reversible","attention":[{"type":"lsh","chunk":3,"num_hashes":2,"plan":"bucketRecent"}]`)},
+	"clusters": {text: pairText("", `,"attention":[{"type":"routing","num_clusters":3,"window":5}]`,
+		`,"attention":[{"type":"heads","parts":[{"heads":1,"attention":{"type":"routing","num_clusters":2,"window":3,"membership":"recent"}},{"heads":1,"attention":{"type":"band","window_left":3}}]},
+		{"type":"routing","num_clusters":3,"membership":"recent","shared_qk":false},{"type":"heads","parts":[{"heads":2,"attention":{"type":"sinkhorn","block_size":4}}]}]`)},
 	"recomputed": {text: pairText("", "", ""), change: func(m *seq2seq) {
 		m.decoder.mixers = slices.Clone(m.decoder.mixers)
 		m.decoder.mixers[1] = opaque{m.decoder.mixers[1].(attention.Plain)}
