@@ -86,8 +86,7 @@ func (n bucketsOf) MarshalJSON() ([]byte, error) {
 // Source: Kitaev, Kaiser, Levskaya 2020, arXiv 2001.04451; names and details from transformers' ReformerModelWithLMHead and its like: a pair that
 // several rounds find counts several times, chunks wrap round, rounds run into each other, padding reads, sequences are padded to whole chunks.
 // Differs: num_buckets null means the number for max_position_embeddings, not for the first sequence that comes; training takes sequences of any
-// length; where fewer chunks exist than a query looks at, a chunk of local layers counts once; attention probabilities have no dropout, and
-// no whole channels of axial positions are dropped.
+// length; where all rounds together have fewer chunks than a query of a layer of hashing looks at, a chunk counts once; attention probabilities have no dropout, and no whole channels of axial positions are dropped.
 type Reformer struct {
 	cfg  ReformerConfig
 	rest extra

@@ -2,6 +2,7 @@ package models
 
 import (
 	"fmt"
+	"math"
 
 	"gorgonia.org/tensor"
 
@@ -95,16 +96,58 @@ func (m *Reformer) mixer(kind string, n int) attention.Mixer {
 		return m.hashed
 	}
 	p, size := attention.Pattern(attention.Full{}), c.LocalAttnChunkLength
+	ring := attention.RingOfChunks{Size: size, Before: c.LocalNumChunksBefore, After: c.LocalNumChunksAfter, Length: n}
 	switch {
-	case n > size && c.IsDecoder:
+	case n > size && c.IsDecoder && c.LocalNumChunksAfter == 0 && most(ring) == 1:
 		p = attention.Blocks{Size: size, Left: c.LocalNumChunksBefore * size, Right: c.LocalNumChunksAfter * size}
 	case n > size:
-		p = attention.RingOfChunks{Size: size, Before: c.LocalNumChunksBefore, After: c.LocalNumChunksAfter, Length: n}
+		p = ring
 	}
 	if c.IsDecoder {
 		p = attention.Causal(p)
 	}
 	return inChunks{p}
+}
+
+// most is how often a query of a ring reads a chunk at most: where there are fewer chunks than it looks at it comes round to the same ones.
+func most(r attention.RingOfChunks) int {
+	chunks := max(r.Length/r.Size, 1)
+	return (r.Before + 1 + r.After + chunks - 1) / chunks
+}
+
+// timesRead labels a pair with how often a ring reads it, less one.
+type timesRead struct{ attention.RingOfChunks }
+
+func (l timesRead) String() string { return "times-" + l.RingOfChunks.String() }
+
+// Count is how many labels there are.
+func (l timesRead) Count() int { return most(l.RingOfChunks) }
+
+// Label is the number of steps, from Before back to After ahead, that lead to the key's chunk, less one.
+func (l timesRead) Label(_, i, j, _ int) int {
+	chunks, times := l.Length/l.Size, 0
+	for d := (j/l.Size - i/l.Size + chunks) % chunks; d <= l.After; d += chunks {
+		times++
+	}
+	for d := (i/l.Size - j/l.Size + chunks) % chunks; d <= l.Before; d += chunks {
+		if d > 0 {
+			times++
+		}
+	}
+	return max(times-1, 0)
+}
+
+// logarithms of 1 to n, [n], which count a score so often.
+func logarithms(b *layers.Builder, n int) *Node {
+	x := tensor.New(tensor.Of(b.Dtype()), tensor.WithShape(n))
+	for k := range n {
+		if b.Dtype() == tensor.Float64 {
+			x.Float64s()[k] = math.Log(float64(k + 1))
+		} else {
+			x.Float32s()[k] = float32(math.Log(float64(k + 1)))
+		}
+	}
+	return b.Const(fmt.Sprint("logarithms.", n), x)
 }
 
 // inChunks is attention.Plain but that it does not offer to be run with a cache: the streams around it are not those of the stack.
@@ -128,7 +171,11 @@ func (m *Reformer) attendIn(b *layers.Builder, l, number int, x *Node, in Inputs
 		o, _ = m.hashed.Attend(ab, attention.LSHInputs{QK: project("query_key"), V: project("value"), Heads: m.Heads, Lens: in.Lens,
 			Rotations: in.More[fmt.Sprint("rotations.", number)]})
 	} else {
-		c := attention.Config{Pattern: m.mixer("local", x.Shape()[1]).Pattern(), Heads: m.Heads, Lens: in.Lens, Cross: true} // queries of padding read
+		n := x.Shape()[1]
+		c := attention.Config{Pattern: m.mixer("local", n).Pattern(), Heads: m.Heads, Lens: in.Lens, Cross: true} // queries of padding read
+		if ring := (attention.RingOfChunks{Size: m.cfg.LocalAttnChunkLength, Before: m.cfg.LocalNumChunksBefore, After: m.cfg.LocalNumChunksAfter, Length: n}); n > ring.Size && most(ring) > 1 {
+			c.Labels, c.LabelBias = timesRead{ring}, logarithms(ab, most(ring))
+		}
 		o, _ = attention.Attend(ab, c, project("query"), project("key"), project("value"))
 	}
 	return m.write(b.Scope("output.dense"), o, nil, true)

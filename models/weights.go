@@ -93,7 +93,9 @@ func Weights(m Model, file *checkpoints.Safetensors, dtype tensor.Dtype) (*layer
 	return params, nil
 }
 
-func (e *WeightsError) none() bool { return len(e.Missing)+len(e.Unknown)+len(e.Unequal)+len(e.Shape) == 0 }
+func (e *WeightsError) none() bool {
+	return len(e.Missing)+len(e.Unknown)+len(e.Unequal)+len(e.Shape) == 0
+}
 
 // readWeights gives a model the weights of a file, as far as they fit, and tells what did not.
 func readWeights(m Model, params *layers.Params, file *checkpoints.Safetensors) (*WeightsError, error) {
