@@ -3,6 +3,7 @@ package attention
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -323,4 +324,28 @@ func TestSinkhornCases(t *testing.T) {
 	in.Labels = Clipped{Max: 3}
 	Sinkhorn{Sorting: sorting(3, false)}.Mix(s.b, in)
 	require.ErrorContains(t, s.b.Err(), "sorted keys have no position")
+}
+
+// The order in which the blocks of a memory stand does not matter to who reads all of its slots: they are the same in another order.
+func TestSortCutOfPermutedMemory(t *testing.T) {
+	const size, tokens = 3, 12
+	order := []int{2, 0, 3, 1}
+	read := func(slots int, permuted bool) []float64 {
+		s := newStructured(tensor.Float64)
+		in := CrossStream{Memory: s.input("m", 1, tokens, 6), Q: s.input("q", 1, 7, 6), K: s.input("k", 1, tokens, 6), V: s.input("v", 1, tokens, 6), Heads: 2,
+			Project: func(b *layers.Builder, _ int, x *Node) *Node { return layers.Scale(b, x, 1.3) }}
+		if permuted {
+			for _, n := range []*Node{in.Memory, in.K, in.V} {
+				x := layers.InputValue(n).Float64s()
+				old := slices.Clone(x)
+				for u, v := range order {
+					copy(x[u*size*6:][:size*6], old[v*size*6:])
+				}
+			}
+		}
+		s.out = SortCut{Sorting: sorting(size, false), Slots: slots}.Cross(s.b, in)
+		return s.run(t, s.out)[0]
+	}
+	require.InDeltaSlice(t, read(4, false), read(4, true), 1e-12)
+	require.Greater(t, largestDifference(read(2, false), read(2, true)), 1e-3, "the first slots are others")
 }
