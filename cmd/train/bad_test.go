@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -151,5 +152,19 @@ func TestGenerateWithoutNumbers(t *testing.T) {
 		require.Equal(t, 1, r.code, r.stderr)
 		require.Contains(t, r.stderr, "no number")
 		require.NotContains(t, r.stdout, `"done"`)
+	}
+}
+
+// fullDisk is a writer that takes nothing.
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
+
+// Results that could not be written are no success.
+func TestFullStandardOutput(t *testing.T) {
+	for _, args := range [][]string{{"recipes"}, {"recipes", "--json"}, {"pattern", "full", "--length", "7"}} {
+		var stderr strings.Builder
+		require.Equal(t, 1, execute(t.Context(), args, strings.NewReader(""), fullDisk{}, &stderr), args)
+		require.Contains(t, stderr.String(), "standard output: cannot be written (no space left on device)")
 	}
 }

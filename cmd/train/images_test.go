@@ -78,6 +78,8 @@ func TestImages(t *testing.T) {
 		{1, []string{"--output", "e.png", "--prompt", "wrong.png"}, "wrong.png: 8x9 pixels, the model has images of 8x8"},
 		{1, []string{"--output", "e.png", "--prompt", "none.png"}, "none.png"},
 		{2, nil, "--output"},
+		{2, []string{"--output", "e.jpg"}, "e.jpg: images are written as PNG"},
+		{2, []string{"--output", "e.png", "--beams", "2"}, "--beams is for models of text"},
 		{2, []string{"--output", "e.png", "--count", "0"}, "--count"},
 		{2, []string{"--output", "e.png", "--keep", "2"}, "--keep"},
 	} {

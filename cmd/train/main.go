@@ -52,7 +52,8 @@ func onSignals(parent context.Context) (context.Context, func()) {
 
 // execute runs one command line and returns the exit code. Nothing but it talks to the process.
 func execute(ctx context.Context, args []string, in io.Reader, stdout, stderr io.Writer) (code int) {
-	a := &app{in: in, out: &output{stdout: stdout, stderr: stderr}}
+	results := &watched{Writer: stdout}
+	a := &app{in: in, out: &output{stdout: results, stderr: stderr}}
 	defer func() {
 		if p := recover(); p != nil {
 			code = a.fail(&panicError{p, stack()})
@@ -61,9 +62,12 @@ func execute(ctx context.Context, args []string, in io.Reader, stdout, stderr io
 	root := newRoot(a)
 	root.SetArgs(args)
 	root.SetIn(in)
-	root.SetOut(stdout)
+	root.SetOut(results)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
+	if err == nil && results.err != nil {
+		err = &runError{fmt.Errorf("standard output: cannot be written (%w); make room, or write elsewhere", cause(results.err))}
+	}
 	if err == nil {
 		return exitOK
 	}

@@ -24,6 +24,23 @@ type output struct {
 	progress *progress
 }
 
+// watched remembers the first error of a writer, so that results that nobody got are no success.
+type watched struct {
+	io.Writer
+	mu  sync.Mutex
+	err error
+}
+
+func (w *watched) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		w.err = err
+	}
+	return n, err
+}
+
 // event writes a line of JSON, if asked for.
 func (o *output) event(v any) {
 	if !o.json {
