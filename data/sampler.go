@@ -26,8 +26,9 @@ type Sampler struct {
 	epoch int64 // the one that order belongs to
 	order permutation
 
-	stream stream // of a task
-	flow   *flow  // of a stream
+	stream stream    // of a task
+	flow   *flow     // of a stream
+	group  *grouping // nil: as they are shuffled
 }
 
 // Sampler returns the training examples of a part. It fills batches from one goroutine at a time.
@@ -122,7 +123,7 @@ func (s *Sampler) Fill(position int64, b *Batch) error {
 		return s.flow.fill(position, b)
 	}
 	for r := range b.B {
-		epoch, i := s.shuffled(position + int64(r))
+		epoch, i := s.shuffled(s.grouped(position + int64(r)))
 		if task := s.part.task; task != nil {
 			task.fill(b, r, i, &s.stream)
 			continue

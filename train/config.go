@@ -18,6 +18,7 @@ type Config struct {
 	BatchSize      int `json:"batch_size"`      // sequences that go through the graph at once; >= 1
 	GlobalBatch    int `json:"global_batch"`    // sequences a step; a multiple of batch_size; 0 = batch_size
 	SequenceLength int `json:"sequence_length"` // tokens a sequence; >= 1
+	LengthBuckets  int `json:"length_buckets"`  // lengths of batches: sequence_length, half of it, ...; examples of like length come together. 0: all alike
 
 	Curriculum *Curriculum `json:"curriculum,omitempty"` // sequences grow on success
 	Stages     []Stage     `json:"stages,omitempty"`     // what comes before the settings of the job
@@ -86,6 +87,7 @@ func (c Config) Validate() error {
 		fmt.Sprintf("at most %d tokens in a batch, which is batch_size times sequence_length (%d)", math.MaxInt32, c.SequenceLength))
 	want(c.GlobalBatch <= math.MaxInt32, "global_batch", c.GlobalBatch, fmt.Sprintf("at most %d", math.MaxInt32))
 	c.validatePhases(want)
+	c.validateBuckets(want)
 	c.validatePolicy(want)
 	c.FineTuning.validate(want)
 	want(c.LR > 0, "lr", c.LR, "more than 0")

@@ -192,6 +192,10 @@ type phase struct {
 
 // enter makes ready what the next step needs: graph and batches of its stage and length.
 func (t *Trainer) enter() error {
+	if t.buckets != nil {
+		t.enterBucket()
+		return nil
+	}
 	p := phase{stage: t.Config.stage(t.Adam.Step + 1), asked: t.Config.SequenceLength}
 	staged := p.stage < len(t.Config.Stages)
 	switch {
@@ -241,8 +245,8 @@ func (t *Trainer) build(p phase, m models.Model, part *data.Part, position int) 
 	if most := m.Dims().Positions; most > 0 && p.length > most {
 		return &models.LengthError{Length: p.length, Max: most}
 	}
-	if _, _, streamed := part.Stream(); streamed && t.sampler != nil {
-		p.sampler = t.sampler // its place is in it; the length is the same in all phases
+	if _, _, streamed := part.Stream(); t.sampler != nil && (streamed || c.LengthBuckets > 0) {
+		p.sampler = t.sampler // the place in a stream is in it, and its length is that of all phases; buckets are of what the longest reads
 	} else if p.sampler, err = part.Sampler(p.length, c.Seed); err != nil {
 		return err
 	}
@@ -254,7 +258,7 @@ func (t *Trainer) build(p phase, m models.Model, part *data.Part, position int) 
 		p.batches = append(p.batches, shape.NewBatch(c.BatchSize, p.length))
 	}
 	first, weights := t.graph == nil, t.Params.Len()
-	if !first { // its memory goes before that of the next one is taken
+	if !first && c.LengthBuckets == 0 { // its memory goes before that of the next one is taken
 		if err := t.graph.Program.Close(); err != nil {
 			return err
 		}

@@ -28,6 +28,7 @@ type Trainer struct {
 	part  *data.Part
 	grown *progressed // of a curriculum
 	phase
+	buckets  []phase          // of length_buckets, the longest first; phase is one of them
 	weights  []*layers.Param  // of all optimisers, as the graph has them
 	choosing *choosing        // weights that choose; nil: there are none
 	total    []gorgonia.Value // gradients of a step with several batches
@@ -60,7 +61,13 @@ func NewTrainer(m models.Model, params *layers.Params, part *data.Part, c Config
 		k := c.Curriculum.filled()
 		t.Config.Curriculum, t.grown = &k, &progressed{Length: k.Start}
 	}
-	if err := t.enter(); err != nil {
+	var err error
+	if c.LengthBuckets > 0 {
+		err = t.buildBuckets(m)
+	} else {
+		err = t.enter()
+	}
+	if err != nil {
 		return nil, err
 	}
 	params.StoreInts()
@@ -90,7 +97,7 @@ func (t *Trainer) Step() (StepEvent, error) {
 	if err := t.enter(); err != nil {
 		return e, fmt.Errorf("step %d: %w", step, err)
 	}
-	if t.grown != nil || len(t.Config.Stages) > 0 {
+	if t.grown != nil || len(t.Config.Stages) > 0 || t.buckets != nil {
 		e.Length = t.length
 	}
 	start := time.Now()
