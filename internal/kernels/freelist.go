@@ -8,7 +8,7 @@ type FreeList[T any] struct {
 	free []*T
 }
 
-// Take returns one that is not in use, as its last user left it; where there is none, a new one made by fresh.
+// Take returns one that is not in use, as its last user left it; where there is none, a new one made by fresh (nil: the zero value).
 func (l *FreeList[T]) Take(fresh func() *T) *T {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -16,6 +16,9 @@ func (l *FreeList[T]) Take(fresh func() *T) *T {
 		x := l.free[n-1]
 		l.free = l.free[:n-1]
 		return x
+	}
+	if fresh == nil {
+		return new(T)
 	}
 	return fresh()
 }

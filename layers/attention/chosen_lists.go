@@ -95,12 +95,12 @@ type pairLists struct {
 	byQuery, ptr, next []int32 // keys of pairs by query
 }
 
-var sparePairs spares[pairLists]
+var sparePairs kernels.FreeList[pairLists]
 
 // beginLists makes the lists. row returns the keys of a query in any order and number, negative ones being none, once group has
 // been called for its example and heads.
 func beginLists(o *picked, g int, lensQ, lensK []int32, backward bool, row func(l *pairLists, bg, i int) []int32, group func(l *pairLists, bg int)) (rounds, error) {
-	l := sparePairs.take()
+	l := sparePairs.Take(nil)
 	l.tq, l.tk = o.tq, o.tk
 	for len(l.lists) < o.b*g {
 		l.lists = append(l.lists, kernels.Edges{})
@@ -196,4 +196,4 @@ func (l *pairLists) round(_ int, c *kernelCall) error {
 
 func (l *pairLists) token(_, _, row int) int { return row }
 
-func (l *pairLists) release() { sparePairs.give(l) }
+func (l *pairLists) release() { sparePairs.Give(l) }

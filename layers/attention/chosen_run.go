@@ -2,7 +2,6 @@ package attention
 
 import (
 	"math"
-	"sync"
 
 	"github.com/euryale-ml/euryale/internal/engine"
 	"github.com/euryale-ml/euryale/internal/kernels"
@@ -15,29 +14,6 @@ type kernelCall struct {
 	tq, tk         int
 	indexQ, indexK []int32
 	rowsQ          bool
-}
-
-// spares keeps what a run needs for the next one. Unlike a sync.Pool it does not drop it when memory is collected.
-type spares[T any] struct {
-	mu   sync.Mutex
-	free []*T
-}
-
-func (s *spares[T]) take() *T {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if n := len(s.free); n > 0 {
-		t := s.free[n-1]
-		s.free = s.free[:n-1]
-		return t
-	}
-	return new(T)
-}
-
-func (s *spares[T]) give(t *T) {
-	s.mu.Lock()
-	s.free = append(s.free, t)
-	s.mu.Unlock()
 }
 
 func (o *picked) Run(out engine.Value, in []engine.Value) error {

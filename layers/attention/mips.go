@@ -213,15 +213,12 @@ type finder[F kernels.Float] struct {
 }
 
 var (
-	finders32 spares[finder[float32]]
-	finders64 spares[finder[float64]]
+	finders32 kernels.FreeList[finder[float32]]
+	finders64 kernels.FreeList[finder[float64]]
 )
 
-func findersOf[F kernels.Float]() *spares[finder[F]] {
-	if l, ok := any(&finders32).(*spares[finder[F]]); ok {
-		return l
-	}
-	return any(&finders64).(*spares[finder[F]])
+func findersOf[F kernels.Float]() *kernels.FreeList[finder[F]] {
+	return kernels.FreeListOf[finder[F]](&finders32, &finders64)
 }
 
 func findKeys[F kernels.Float](o foundKeys, out engine.Value, in []engine.Value) error {
@@ -253,8 +250,8 @@ func findKeys[F kernels.Float](o foundKeys, out engine.Value, in []engine.Value)
 		if nk == 0 {
 			return
 		}
-		f := findersOf[F]().take()
-		defer findersOf[F]().give(f)
+		f := findersOf[F]().Take(nil)
+		defer findersOf[F]().Give(f)
 		kh := k[b*tk*row+h*d:]
 		// The planes and the first centers are the same for all examples: what stands in one does not change another.
 		key := splitmix.Mix(splitmix.Mix(o.seed+step*splitmix.Increment)^o.site) + uint64(h)*splitmix.Increment

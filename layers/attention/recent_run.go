@@ -35,10 +35,10 @@ type recentHead struct {
 	tileCol [kernels.Tile]uint64
 }
 
-var spareRecent spares[recentRun]
+var spareRecent kernels.FreeList[recentRun]
 
 func (p recentPlan) begin(o *picked, in []engine.Value, lensQ, lensK []int32, _ bool) (rounds, error) {
-	s := spareRecent.take()
+	s := spareRecent.Take(nil)
 	if s.sort == nil {
 		s.sort, s.lay = s.sortGroup, s.layGroup
 	}
@@ -75,7 +75,7 @@ func (s *recentRun) count() int {
 
 func (s *recentRun) release() {
 	s.of, s.among, s.lens = nil, nil, nil
-	spareRecent.give(s)
+	spareRecent.Give(s)
 }
 
 func (*recentRun) token(_, _, row int) int { return row }

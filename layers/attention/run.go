@@ -29,24 +29,17 @@ type call[F kernels.Float] struct {
 	identity       []int32 // 0, 1, 2, …
 }
 
-// callList keeps calls that are not in use.
-type callList[F kernels.Float] struct{ kernels.FreeList[call[F]] }
-
+// Calls that are not in use.
 var (
-	calls32 callList[float32]
-	calls64 callList[float64]
+	calls32 kernels.FreeList[call[float32]]
+	calls64 kernels.FreeList[call[float64]]
 )
 
-func callsOf[F kernels.Float]() *callList[F] {
-	if l, ok := any(&calls32).(*callList[F]); ok {
-		return l
-	}
-	return any(&calls64).(*callList[F])
+func callsOf[F kernels.Float]() *kernels.FreeList[call[F]] {
+	return kernels.FreeListOf[call[F]](&calls32, &calls64)
 }
 
-func takeCall[F kernels.Float]() *call[F] {
-	return callsOf[F]().Take(func() *call[F] { return new(call[F]) })
-}
+func takeCall[F kernels.Float]() *call[F] { return callsOf[F]().Take(nil) }
 
 func (c *call[F]) release() {
 	*c = call[F]{identity: c.identity}

@@ -49,10 +49,10 @@ type span struct{ lo, hi int }
 // segment is the part of a chunk of queries that stands in a tile: its slots, and the numbers of the spans it reads.
 type segment struct{ lo, hi, from, to int }
 
-var spareSorted spares[sortedRun]
+var spareSorted kernels.FreeList[sortedRun]
 
 func (p sortedPlan) begin(o *picked, in []engine.Value, lensQ, lensK []int32, _ bool) (rounds, error) {
-	s := spareSorted.take()
+	s := spareSorted.Take(nil)
 	if s.sort == nil {
 		s.sort, s.lay = s.sortHead, s.layHead
 	}
@@ -118,7 +118,7 @@ func (s *sortedRun) count() int { return s.rounds }
 
 func (s *sortedRun) release() {
 	s.orderQ, s.orderK, s.buckets, s.lensQ, s.lensK = nil, nil, nil, nil, nil
-	spareSorted.give(s)
+	spareSorted.Give(s)
 }
 
 func (s *sortedRun) token(b, h, row int) int {
