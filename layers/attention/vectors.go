@@ -65,7 +65,9 @@ func (w vectors) widen(b *layers.Builder, in []*Node) (out []*Node) {
 }
 
 // narrow takes them from the result.
-func (w vectors) narrow(b *layers.Builder, o *Node) *Node { return layers.Channels(b, o, w.wideV, w.dv) }
+func (w vectors) narrow(b *layers.Builder, o *Node) *Node {
+	return layers.Channels(b, o, w.wideV, w.dv)
+}
 
 // scale is that of the scores, which is of the channels that say something.
 func (w vectors) scale(given float64) float64 {
