@@ -43,14 +43,18 @@ func (p *mixPool[F]) give(j *mixJob[F]) {
 	p.Give(j)
 }
 
-// chunkNumbers bounds the numbers of a chunk, so that it stays in the second cache.
-const chunkNumbers = 1 << 15
+// chunkNumbers bounds the numbers of a chunk, so that it stays in the second cache, and chunkColumns those of a row of it from below: each chunk goes
+// through P and its gradient once.
+const (
+	chunkNumbers = 1 << 15
+	chunkColumns = 256
+)
 
 func (j *mixJob[F]) begin(o mixBlocks, in []engine.Value) error {
 	p, x := in[0].Shape(), in[1].Shape()
 	j.o, j.b, j.h, j.n, j.m, j.t, j.d = o, p[0], p[1], p[2], p[3], x[1], x[2]/p[1]
 	j.p, j.x = engine.Floats[F](in[0]), engine.Floats[F](in[1])
-	j.step = max(1, min(o.Size, chunkNumbers/(max(j.n, j.m, 1)*j.d)))
+	j.step = max(1, min(o.Size, max(chunkNumbers/(max(j.n, j.m, 1)*j.d), chunkColumns/j.d)))
 	j.chunks = (o.Size + j.step - 1) / j.step
 	j.stride = o.Size
 	if o.Own {

@@ -112,7 +112,7 @@ last three. --sweep without it does so for every system, as one layer of width 6
 the steps), by the memory that the plan has and by the operations that it counts: those of attention, and apart from them those of selection,
 which chooses keys by what tokens say, or makes them (sorting and mixing of blocks). It ends by saying whether attention and selection keep to
 what is claimed of them within 0.15. Lengths are 1,024 to 16,384; 4,096 to 65,536 where a row or a block of the square root of the length is
-to fill a tile of 64, and where costs begin to grow late; 128 to 2,048 of sac, which chooses one edge after the other. --length is the largest
+to fill a tile of 64, and where costs begin to grow late; 64 to 1,024 of sac, which chooses one edge after the other. --length is the largest
 of all of them instead. On a machine that is busy otherwise --threads 1 is steadier. With --pixels it is systems of images, square ones of up to --length pixels (give 65536, so that rows are whole tiles).
 
 --depth plans and times steps of 2 to 32 layers, of width 128 and 1,024 tokens unless they are set, for every way of keeping activations: none (all are
