@@ -19,6 +19,9 @@ func (c Config) oneLength() error {
 	if c.Curriculum != nil {
 		faults = append(faults, &config.FieldError{Path: "train.curriculum", Value: c.Curriculum.Start, Want: "want none with data.streaming, whose buffer holds examples of one length"})
 	}
+	if c.LengthBuckets > 0 {
+		faults = append(faults, &config.FieldError{Path: "train.length_buckets", Value: c.LengthBuckets, Want: "want 0 with data.streaming: the lengths of a stream are not known beforehand"})
+	}
 	for i, s := range c.Stages {
 		if s.SequenceLength != 0 && s.SequenceLength != c.SequenceLength {
 			faults = append(faults, &config.FieldError{Path: fmt.Sprintf("train.stages[%d].sequence_length", i), Value: s.SequenceLength,

@@ -164,6 +164,7 @@ func TestStreamStages(t *testing.T) {
 	j := streamJob(path)
 	j.Train.Stages = staged().Train.Stages
 	j.Train.Curriculum = &Curriculum{Start: 7}
+	j.Train.LengthBuckets = 1
 	_, err := j.Check()
 	var paths []string
 	for _, f := range config.Faults(err) {
@@ -171,9 +172,9 @@ func TestStreamStages(t *testing.T) {
 		require.ErrorAs(t, f, &field)
 		paths = append(paths, field.Path)
 	}
-	require.Equal(t, []string{"train.stages", "train.curriculum", "train.stages[0].sequence_length", "train.stages[1].sequence_length"}, paths)
+	require.Equal(t, []string{"train.stages", "train.length_buckets", "train.curriculum", "train.length_buckets", "train.stages[0].sequence_length", "train.stages[1].sequence_length"}, paths)
 
-	j.Train.Curriculum = nil
+	j.Train.Curriculum, j.Train.LengthBuckets = nil, 0
 	j.Train.Stages[0].SequenceLength, j.Train.Stages[1].SequenceLength = 0, 61
 	j.Train.Steps = 14
 	whole, parts := t.TempDir(), t.TempDir()
