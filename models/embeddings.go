@@ -30,7 +30,7 @@ func (s *stack) embed(b *layers.Builder, in Inputs) *Node {
 	case "learned":
 		c := layers.PositionConfig{First: s.offset + in.First}
 		if s.counted {
-			c = layers.PositionConfig{IDs: layers.CountedPositions(b, in.IDs, in.Lens, s.padding-1), Frozen: s.padding}
+			c = layers.PositionConfig{IDs: layers.CountedPositions(b, in.IDs, nil, s.padding-1), Frozen: s.padding}
 			if in.First > 0 {
 				c.IDs = layers.Plus(b, c.IDs, in.First)
 			}
