@@ -36,7 +36,7 @@ func (f *jobFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.config, "config", "", "file with {\"model\":{...},\"train\":{...},\"data\":{...}}; what it leaves out has its default")
 	c.Flags().StringVar(&f.recipe, "recipe", "", "start from a recipe: NAME, or NAME:BASELINE for what it is compared with (see the command recipes)")
 	c.Flags().BoolVar(&f.smoke, "smoke", false, "with --recipe: the same in small, within seconds")
-	c.Flags().StringVar(&f.data, "data", "", "text to train on: a file, a folder of .txt, a .jsonl or .tsv file, also .gz and .bz2; the name of a set (docs/data.md); images (docs/images.md); or task:NAME (default: the embedded book)")
+	c.Flags().StringVar(&f.data, "data", "", "text to train on: a file, a folder of .txt, a .jsonl, .csv or .tsv file, also .gz and .bz2, a .parquet file; the name of a set (docs/data.md); images (docs/images.md); or task:NAME (default: the embedded book)")
 	c.Flags().StringVar(&f.from, "from", "", "start from this model and its weights: a model folder, a run or a checkpoint")
 	addSet(c, &f.sets)
 }
