@@ -81,5 +81,5 @@ func TestLengthBucketsRefuse(t *testing.T) {
 	j := unequal(t, `,"length_buckets":2`)
 	j.Data.Streaming, j.Data.Classes, j.Data.HeldOut = true, []string{"a", "b"}, 20
 	_, err := Start(t.TempDir(), j, nil, Options{})
-	require.ErrorContains(t, err, "the lengths of a stream are not known beforehand; set train.length_buckets to 0")
+	require.ErrorContains(t, err, "train.length_buckets is 2: want 0 with data.streaming: the lengths of a stream are not known beforehand")
 }
