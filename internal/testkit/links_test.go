@@ -36,6 +36,9 @@ func TestLinksOfPages(t *testing.T) {
 		for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(text, -1) {
 			anchors[page][strings.ReplaceAll(regexp.MustCompile(`[^a-z0-9_ -]`).ReplaceAllString(strings.ToLower(m[1]), ""), " ", "-")] = true
 		}
+		for _, m := range regexp.MustCompile(`<a id="([^"]+)">`).FindAllStringSubmatch(text, -1) {
+			anchors[page][m[1]] = true
+		}
 	}
 	links := 0
 	for page, text := range all {
