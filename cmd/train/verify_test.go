@@ -142,7 +142,7 @@ func TestVerifyFinds(t *testing.T) {
 	require.NoError(t, err)
 	var config map[string]any
 	require.NoError(t, json.Unmarshal(text, &config))
-	config["architectures"], config["resid_pdrop"], config["embd_pdrop"] = []string{"GPT2ForTokenClassification"}, 0.5, 0.5
+	config["architectures"], config["resid_pdrop"], config["embd_pdrop"] = []string{"GPT2DoubleHeadsModel"}, 0.5, 0.5
 	require.NoError(t, os.Mkdir("m", 0o777))
 	require.NoError(t, os.WriteFile("m/model.safetensors", weights, 0o666))
 	write := func() {
@@ -153,7 +153,7 @@ func TestVerifyFinds(t *testing.T) {
 	write()
 	r = euryale(t, "verify", "m", "--reference", reference)
 	require.Equal(t, 2, r.code)
-	require.Contains(t, r.stderr, "GPT2ForTokenClassification")
+	require.Contains(t, r.stderr, "GPT2DoubleHeadsModel")
 	// Dropout of the config does not matter.
 	config["architectures"] = []string{"GPT2LMHeadModel"}
 	write()
