@@ -91,7 +91,7 @@ func (r *bigBird) padded(m models.Model, in Batch) (Batch, error) {
 	if t == in.T || r.dense {
 		return in, nil
 	}
-	pad, err := padOf(m)
+	pad, sep, err := idsOf(m)
 	if err != nil {
 		return in, err
 	}
@@ -99,23 +99,43 @@ func (r *bigBird) padded(m models.Model, in Batch) (Batch, error) {
 	if mask == nil {
 		mask = slices.Repeat([]bool{true}, in.B*in.T)
 	}
+	if in.Types == nil && m.Task() == "question_answering" { // those of the text: the blocks' padding has type 0 again
+		in.Types = in.behind(sep)
+	}
 	longer := in
 	longer.IDs, longer.Types = widened(in, in.IDs, t, pad), widened(in, in.Types, t, 0)
 	longer.Mask, longer.T = widened(in, mask, t, false), t
 	return longer, nil
 }
 
-// padOf is the id of padding.
-func padOf(m models.Model) (int32, error) {
+// behind is 1 for the tokens behind the first id sep of each example, or behind the first token where there is none, and else 0.
+func (in Batch) behind(sep int32) (types []int32) {
+	for b := range in.B {
+		ids := in.IDs[b*in.T:][:in.T]
+		end := max(0, slices.Index(ids, sep))
+		for t := range ids {
+			kind := int32(0)
+			if t > end {
+				kind = 1
+			}
+			types = append(types, kind)
+		}
+	}
+	return types
+}
+
+// idsOf are the ids of padding and of what ends a question.
+func idsOf(m models.Model) (pad, sep int32, err error) {
 	text, err := m.Config()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	var c struct {
 		Pad int32 `json:"pad_token_id"`
+		Sep int32 `json:"sep_token_id"`
 	}
 	err = json.Unmarshal(text, &c)
-	return c.Pad, err
+	return c.Pad, c.Sep, err
 }
 
 // widened puts fill behind each row of [B,T]; nil stays nil.

@@ -23,7 +23,7 @@ func (in Batch) reformerRows(m models.Model) (Batch, error) {
 	if !ok || r.Padded(in.T) == in.T || in.IDs == nil {
 		return in, nil
 	}
-	pad, err := padOf(m)
+	pad, _, err := idsOf(m)
 	if err != nil {
 		return in, err
 	}
