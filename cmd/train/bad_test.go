@@ -46,6 +46,7 @@ func TestBadInput(t *testing.T) {
 		{[]string{"predict", "r", "--input", "nowhere.txt", "--output", "x.safetensors"}, 1, []string{"nowhere.txt"}},
 		{[]string{"pattern", "causal(bnad(1,2))"}, 2, []string{"band", "column 8"}},
 		{[]string{"pattern", "full", "--length", "0"}, 2, []string{"--length is 0"}},
+		{[]string{"pattern", "full", "--length", "1000000000000"}, 2, []string{"--length is 1000000000000", "4194304"}},
 		{[]string{"pattern", "full", "--length", "8", "--out", "x.gif"}, 2, []string{"x.gif", ".png"}},
 		{[]string{"bench", "--variant", "bandd"}, 2, []string{"bandd", "dense"}},
 		{[]string{"bench", "--length", "0"}, 2, []string{"--length is 0"}},

@@ -304,7 +304,7 @@ func TestPattern(t *testing.T) {
 		"fixed(8,9) --length 64":   "summary columns are 9; give 1 to 8",
 		"blocks(0) --length 64":    "block size is 0",
 		"external(0) --length 64":  "number of nodes is 0",
-		"row(2,2) --length 0":      "--length is 0: give at least 1",
+		"row(2,2) --length 0":      "--length is 0: give 1 to 4194304",
 	} {
 		r := euryale(t, append([]string{"pattern"}, strings.Fields(args)...)...)
 		require.Equal(t, 2, r.code, args)

@@ -159,6 +159,25 @@ func command(c *cobra.Command, run func(ctx context.Context, args []string) erro
 	return c
 }
 
+// interruptible runs what does not look at a context by itself, and leaves it behind when that ends: the process does then, too.
+func interruptible(ctx context.Context, run func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				done <- &panicError{p, stack()}
+			}
+		}()
+		done <- run()
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // emptyFlag refuses a flag that is given and empty, as a script with an unset variable gives it: it would count as left out. An empty prompt is told of where
 // it is read.
 func emptyFlag(flags *pflag.FlagSet) (err error) {

@@ -62,7 +62,7 @@ With --table it counts instead how attention compares with other kinds of layers
 	c.Flags().StringVar(&input, "input", "", "what it reads: text, .jsonl or .safetensors")
 	addSet(c, &sets)
 	c.Flags().BoolVar(&table, "table", false, "compare self-attention with other kinds of layers, counted on their graphs")
-	return command(c, func(_ context.Context, args []string) error {
+	return command(c, func(ctx context.Context, args []string) error {
 		switch {
 		case table:
 			return a.table()
@@ -71,12 +71,15 @@ With --table it counts instead how attention compares with other kinds of layers
 		case input != "" || len(sets) > 0:
 			return usagef("--input and --set go with --model")
 		}
-		return a.pattern(args[0], length, c.Flags().Changed("length"), out)
+		return interruptible(ctx, func() error { return a.pattern(args[0], length, c.Flags().Changed("length"), out) })
 	})
 }
 
 // maxMask bounds a dense mask, in bytes.
 const maxMask = 1 << 30
+
+// maxLength bounds what is counted, which takes a time that is linear in it at least.
+const maxLength = 1 << 22
 
 func (a *app) pattern(spec string, length int, given bool, out string) error {
 	p, err := attention.Parse(spec)
@@ -86,8 +89,8 @@ func (a *app) pattern(spec string, length int, given bool, out string) error {
 	if size := attention.ImageSize(p); size > 0 && !given {
 		length = size
 	}
-	if length < 1 {
-		return usagef("--length is %d: give at least 1", length)
+	if length < 1 || length > maxLength {
+		return usagef("--length is %d: give 1 to %d", length, maxLength)
 	}
 	if err := attention.CheckLength(p, length); err != nil {
 		return usagef("--length %d: %v", length, err)
