@@ -79,9 +79,6 @@ func NewTrainer(m models.Model, params *layers.Params, part *data.Part, c Config
 	return t, nil
 }
 
-// Length is the number of tokens in the sequences of the next step.
-func (t *Trainer) Length() int { return t.length }
-
 // Graph is the compiled training step: its plan, its profile. A curriculum or stages change it.
 func (t *Trainer) Graph() *Graph { return t.graph }
 
