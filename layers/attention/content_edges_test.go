@@ -197,6 +197,7 @@ func TestFaultsByContent(t *testing.T) {
 		`{"type":"sinkhorn","block_size":-4}`:                                    "block_size is -4: negative",
 		`{"type":"sinkhorn","block_size":4,"tau":0}`:                             "tau is 0: give a number above 0",
 		`{"type":"sinkhorn","block_size":4,"tau":-0.5}`:                          "tau is -0.5: give a number above 0",
+		`{"type":"sinkhorn","block_size":4,"iterations":1000000000}`:             "iterations is 1000000000: give at most 1024",
 		`{"type":"sinkhorn","block_size":4,"iterations":0}`:                      "iterations is 0",
 		`{"type":"sinkhorn","block_size":4,"normalizer":"paper"}`:                "earlier tokens learn of later ones",
 		`{"type":"sortcut","block_size":4,"slots":0}`:                            "slots is 0",

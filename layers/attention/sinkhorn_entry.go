@@ -32,6 +32,9 @@ func oneOf(faults []error, path, value string, allowed ...string) []error {
 	return append(faults, &config.FieldError{Path: path, Value: value, Want: "give one of " + strings.Join(allowed, ", ")})
 }
 
+// maxIterations bounds normalizations that would never end; after some tens nothing changes any more.
+const maxIterations = 1024
+
 func (e *sinkhornEntry) check() []error {
 	faults := checkPositive(nil, "block_size", e.BlockSize)
 	if e.Tau != nil && !(*e.Tau > 0) {
@@ -44,6 +47,9 @@ func (e *sinkhornEntry) check() []error {
 		if n.v != nil {
 			faults = checkPositive(faults, n.path, n.v)
 		}
+	}
+	if e.Iterations != nil && *e.Iterations > maxIterations {
+		faults = append(faults, &config.FieldError{Path: "iterations", Value: *e.Iterations, Want: fmt.Sprintf("give at most %d", maxIterations)})
 	}
 	if e.Normalizer == "paper" {
 		faults = append(faults, &config.FieldError{Path: "normalizer", Value: e.Normalizer,
