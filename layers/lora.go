@@ -61,6 +61,17 @@ func (p *Params) AddLoRA(name string, c LoRA, seed uint64) error {
 	return nil
 }
 
+// Trainable is the number of elements of the weights that are trained: those of Count that are not frozen.
+func (p *Params) Trainable() int64 {
+	var n int64
+	for _, q := range p.list {
+		if !q.Frozen && !q.State {
+			n += int64(q.Value.DataSize())
+		}
+	}
+	return n
+}
+
 // loraOf are the matrices that change a weight, and the factor of their product; ok only if there are any.
 func (p *Params) loraOf(name string) (a, b *Param, scale float64, ok bool) {
 	stem := strings.TrimSuffix(name, ".weight")

@@ -28,6 +28,7 @@ func TestLoRA(t *testing.T) {
 		before := run(params)
 		require.NoError(t, params.AddLoRA("a.weight", LoRA{Rank: 2, Alpha: 3}, 1))
 		require.Equal(t, before, run(params), "at first nothing changes")
+		require.EqualValues(t, 2*(7+5)+5, params.Trainable(), "A, B and the bias")
 		bp, ok := params.Get("a.lora_B.weight")
 		require.True(t, ok)
 		copy(bp.Value.Float64s(), someValues(10))
