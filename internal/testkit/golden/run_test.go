@@ -126,7 +126,7 @@ func TestModelOfCase(t *testing.T) {
 		return c
 	}
 	for want, change := range map[string]func(c *Case){
-		"no model of class": func(c *Case) { c.ModelClass = "GPTNeoForSequenceClassification" },
+		"no model of class": func(c *Case) { c.ModelClass = "GPTNeoForMultipleChoice" },
 		"window_size": func(c *Case) {
 			c.Config = []byte(strings.Replace(string(c.Config), `"window_size": 5`, `"window_size": 0`, 1))
 		},
