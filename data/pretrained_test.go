@@ -65,6 +65,28 @@ func TestPretrained(t *testing.T) {
 	}
 }
 
+// Tasks that classify texts begin with the tokenizer's own [CLS], and part two texts by its [SEP].
+func TestPretrainedTasks(t *testing.T) {
+	dir := wordPieceFolder(t)
+	lines := strings.Repeat(`{"text": "the whale is white", "label": "a", "target": "a white whale", "g": "1"}`+"\n"+`{"text": "the sea is blue", "label": "b", "target": "a blue sea", "g": "2"}`+"\n"+`{"text": "the sky is wide", "label": "b", "target": "a wide sky", "g": "3"}`+"\n", 30)
+	path := write(t, t.TempDir(), "a.jsonl", []byte(lines))
+	for _, c := range []Config{{Task: "excerpt(length=4,test=3)"}, {Task: "shuffled(length=4,piece=1,test=3)"}, {Task: "matching(length=10,test=3)"}} {
+		c.Path, c.Tokenizer = path, dir
+		corpus, err := Load(c)
+		require.NoError(t, err, c.Task)
+		length := corpus.Test.Length()
+		b := corpus.Test.Shape(length).NewBatch(3, length)
+		corpus.Test.PlainWindows(length).Fill(0, b)
+		for r := range 3 {
+			require.EqualValues(t, 101, b.IDs[r*length], c.Task)
+			if length == 10 {
+				require.EqualValues(t, 102, b.IDs[r*length+5], c.Task)
+			}
+			require.NotContains(t, b.IDs[r*length:][:length], int32(clsID), c.Task)
+		}
+	}
+}
+
 // A classifier of elsewhere reads [CLS] text [SEP], a masked model sees its own [MASK], targets end as the model says.
 func TestPretrainedViews(t *testing.T) {
 	dir := wordPieceFolder(t)

@@ -55,7 +55,7 @@ var excerptTask = taskKind{
 			p := parts[part]
 			n := p.bounds[d+1] - p.bounds[d]
 			size := min(n, length-1)
-			x.ids[0] = clsID
+			x.ids[0] = p.vocab.ids.cls
 			p.tokens.copy(x.ids[1:1+size], p.bounds[d]+r.below(n-size+1))
 			x.n = 1 + size
 			x.ask(p.labels[d], 0)

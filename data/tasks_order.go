@@ -31,7 +31,7 @@ var shuffledTask = taskKind{
 			return err
 		}
 		t.draw = func(r *stream, part int, x *example) {
-			x.ids[0] = clsID
+			x.ids[0] = text[part].part.vocab.ids.cls
 			body := x.ids[1:]
 			text[part].copy(r, body)
 			class := int32(r.below(2))
@@ -108,9 +108,9 @@ var matchingTask = taskKind{
 			}
 			n := min(room, p.bounds[first+1]-p.bounds[first])
 			m := min(room, p.targetBounds[second+1]-p.targetBounds[second])
-			x.ids[0] = clsID
+			x.ids[0] = p.vocab.ids.cls
 			p.tokens.copy(x.ids[1:1+n], p.bounds[first])
-			x.ids[1+n] = sepID
+			x.ids[1+n] = p.vocab.ids.sep
 			p.targets.copy(x.ids[2+n:2+n+m], p.targetBounds[second])
 			if x.types != nil {
 				repeat(x.types[2+n:2+n+m], 1)
