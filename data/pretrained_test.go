@@ -70,14 +70,28 @@ func TestPretrainedTasks(t *testing.T) {
 	dir := wordPieceFolder(t)
 	lines := strings.Repeat(`{"text": "the whale is white", "label": "a", "target": "a white whale", "g": "1"}`+"\n"+`{"text": "the sea is blue", "label": "b", "target": "a blue sea", "g": "2"}`+"\n"+`{"text": "the sky is wide", "label": "b", "target": "a wide sky", "g": "3"}`+"\n", 30)
 	path := write(t, t.TempDir(), "a.jsonl", []byte(lines))
-	for _, c := range []Config{{Task: "excerpt(length=4,test=3)"}, {Task: "shuffled(length=4,piece=1,test=3)"}, {Task: "matching(length=10,test=3)"}} {
+	sentences := write(t, t.TempDir(), "b.txt", []byte(strings.Repeat("The whale is white. The sea is blue. The sky is wide.\n", 60)))
+	for _, c := range []Config{{Task: "excerpt(length=4,test=3)"}, {Task: "shuffled(length=4,piece=1,test=3)"}, {Task: "matching(length=10,test=3)"},
+		{Task: "section_order(length=9,sections=4,test=3)"}, {Task: "cpc(length=8,sections=4,hide=50,mask=0,test=3)"}} {
 		c.Path, c.Tokenizer = path, dir
+		if strings.Contains(c.Task, "sections=") {
+			c.Path = sentences
+		}
 		corpus, err := Load(c)
 		require.NoError(t, err, c.Task)
 		length := corpus.Test.Length()
 		b := corpus.Test.Shape(length).NewBatch(3, length)
 		corpus.Test.PlainWindows(length).Fill(0, b)
+		require.NotContains(t, b.More["packed_ids"], int32(padID), c.Task)
 		for r := range 3 {
+			for s, id := range rowOf(b, b.More["global_ids"], r) {
+				require.Contains(t, []int32{-1, 101, 103}, id, "%s, section %d", c.Task, s)
+			}
+			if strings.HasPrefix(c.Task, "cpc") {
+				require.Contains(t, b.IDs[r*length:][:length], int32(103))
+				require.NotContains(t, b.IDs[r*length:][:length], int32(maskID))
+				continue
+			}
 			require.EqualValues(t, 101, b.IDs[r*length], c.Task)
 			if length == 10 {
 				require.EqualValues(t, 102, b.IDs[r*length+5], c.Task)

@@ -125,6 +125,7 @@ var cpcTask = taskKind{
 			return err
 		}
 		t.draw = func(r *stream, part int, x *example) {
+			vocab := text[part].part.vocab
 			r.pieces = text[part].excerpt(r, sections, length, r.pieces[:0])
 			key := r.next()
 			chosen := r.choose(len(r.pieces), hidden(len(r.pieces)))
@@ -138,21 +139,21 @@ var cpcTask = taskKind{
 					repeat(sentences[n:n+p.end-p.start], int32(s))
 				}
 				if globals != nil {
-					globals[s] = clsID
+					globals[s] = vocab.ids.cls
 				}
 				n += p.end - p.start
 			}
-			if vocab := text[part].part.vocab; mask.probability > 0 {
+			if mask.probability > 0 {
 				mask.hide(vocab, x.ids[:n], x.targets[:n], key)
 			}
 			n = 0
 			for s, p := range r.pieces {
 				size := p.end - p.start
 				if k := slices.Index(chosen, int32(s)); k >= 0 {
-					repeat(x.ids[n:n+size], maskID)
+					repeat(x.ids[n:n+size], vocab.ids.mask)
 					repeat(x.targets[n:n+size], -1)
 					if globals != nil && masked != nil && ids != nil && of != nil {
-						globals[s], masked[k] = maskID, int32(s)
+						globals[s], masked[k] = vocab.ids.mask, int32(s)
 						size := min(size, (len(ids)-at+len(chosen)-k-1)/(len(chosen)-k)) // its share of what is left
 						text[part].part.tokens.copy(ids[at:at+size], p.start)
 						repeat(of[at:at+size], int32(k))
@@ -162,7 +163,7 @@ var cpcTask = taskKind{
 				n += size
 			}
 			if ids != nil {
-				repeat(ids[at:], padID)
+				repeat(ids[at:], vocab.pad())
 			}
 			x.n = n
 		}
@@ -179,7 +180,7 @@ func findDuplicates(b *Batch) {
 	}
 	for i, id := range ids {
 		if id < 0 { // of a row that is padding as a whole
-			ids[i] = padID
+			ids[i] = 0
 		}
 	}
 	most, width := len(groups)/b.B, len(ids)/b.B
@@ -239,6 +240,7 @@ var sectionOrderTask = taskKind{
 			return err
 		}
 		t.draw = func(r *stream, part int, x *example) {
+			vocab := text[part].part.vocab
 			r.pieces = text[part].excerpt(r, sections, length-2, r.pieces[:0])
 			pieces, total := r.pieces, 0
 			for _, p := range pieces {
@@ -257,7 +259,7 @@ var sectionOrderTask = taskKind{
 			}
 			sentences := x.more["sentence_ids"]
 			n, s := 0, 0
-			for half, begin := range [2]int32{clsID, sepID} {
+			for half, begin := range [2]int32{vocab.ids.cls, vocab.ids.sep} {
 				for k, p := range order[half] {
 					from := n
 					if k == 0 {
@@ -273,7 +275,7 @@ var sectionOrderTask = taskKind{
 				}
 			}
 			if globals := x.more["global_ids"]; globals != nil {
-				repeat(globals[:s], clsID)
+				repeat(globals[:s], vocab.ids.cls)
 			}
 			x.n = n
 			x.ask(class, 0)
