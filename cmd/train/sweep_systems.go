@@ -50,8 +50,8 @@ var swept = []sweptSystem{
 	{name: "cross_block", claim: 1.5, model: func(n int) string {
 		return sweptEncoder(fmt.Sprintf(`{"type":"cross_block","block_size":%d}`, isqrt(n)))(n)
 	}},
-	{name: "topk", claim: 1, selection: 2, model: sweptDecoder(`{"type":"topk","k":8}`)},
-	{name: "mips", claim: 1, selection: 1.5, model: sweptDecoder(`{"type":"mips","k":32}`), longest: 16384}, // √T cells, of which 8 are searched
+	{name: "topk", claim: 1, selection: 2, model: sweptDecoder(`{"type":"topk","k":8}`), longest: 65536},
+	{name: "mips", claim: 1, selection: 1.5, model: sweptDecoder(`{"type":"mips","k":32}`)}, // √T cells, of which 8 are searched
 	{name: "routing", claim: 1.5, selection: 1.5, model: func(n int) string { // as many clusters as tokens of each
 		return sweptDecoder(fmt.Sprintf(`{"type":"routing","num_clusters":%d,"window":%d}`, isqrt(n), isqrt(n)))(n)
 	}},
@@ -68,7 +68,7 @@ var swept = []sweptSystem{
 	{name: "reformer_bucket_recent", claim: 1, selection: 1, model: sweptDecoder(`{"type":"lsh","chunk":32,"num_hashes":2,"plan":"bucketRecent"}`)},
 	{name: "sac", claim: 1, selection: 2, model: sweptDecoder(`{"type":"sac","predictor_size":64}`), longest: 1024}, // one step after another
 	{name: "sinkhorn", claim: 1.5, selection: 1.5, model: sweptRoot(`{"type":"sinkhorn","block_size":%d}`)},
-	{name: "sinkhorn_64_tokens", claim: 1, selection: 2, model: sweptDecoder(`{"type":"sinkhorn","block_size":64}`), longest: 65536},
+	{name: "sinkhorn_16_tokens", claim: 1, selection: 2, model: sweptDecoder(`{"type":"sinkhorn","block_size":16}`)}, // so many blocks that their square shows
 	{name: "sortcut", claim: 1, model: sweptEncoder(`{"type":"sortcut","block_size":64,"slots":2}`)}, // sorting goes from 1 to 2
 	{name: "star_transformer", claim: 1, model: func(n int) string {
 		return fmt.Sprintf(`{"model_type":"star_transformer","task":"token_classification","num_labels":16,%s,"max_position_embeddings":%d}`, sweptSizes, n)
