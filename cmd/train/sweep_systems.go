@@ -69,7 +69,7 @@ var swept = []sweptSystem{
 	{name: "sac", claim: 1, selection: 2, model: sweptDecoder(`{"type":"sac","predictor_size":64}`), longest: 1024}, // one step after another
 	{name: "sinkhorn", claim: 1.5, selection: 1.5, model: sweptRoot(`{"type":"sinkhorn","block_size":%d}`)},
 	{name: "sinkhorn_16_tokens", claim: 1, selection: 2, model: sweptDecoder(`{"type":"sinkhorn","block_size":16}`)}, // so many blocks that their square shows
-	{name: "sortcut", claim: 1, model: sweptEncoder(`{"type":"sortcut","block_size":64,"slots":2}`)}, // sorting goes from 1 to 2
+	{name: "sortcut", claim: 1, model: sweptEncoder(`{"type":"sortcut","block_size":64,"slots":2}`)},                 // sorting goes from 1 to 2
 	{name: "star_transformer", claim: 1, model: func(n int) string {
 		return fmt.Sprintf(`{"model_type":"star_transformer","task":"token_classification","num_labels":16,%s,"max_position_embeddings":%d}`, sweptSizes, n)
 	}},
