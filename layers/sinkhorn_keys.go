@@ -170,34 +170,7 @@ func addChannelRun[F kernels.Float](o addChannel, out engine.Value, in []engine.
 }
 
 func (o addChannel) Diff(in Nodes, _, dout *Node) (Nodes, error) {
-	dx, err := engine.Apply(dropChannel{o, lastOf(in[0].Shape())}, dout)
+	d := lastOf(in[0].Shape()) / o.heads
+	dx, err := engine.Apply(channels{widened(d), d}, dout)
 	return append(Nodes{dx}, make(Nodes, len(in)-1)...), err
-}
-
-// dropChannel takes away the channels that addChannel added, so that width are left.
-type dropChannel struct {
-	addChannel
-	width int
-}
-
-func (dropChannel) Name() string                            { return "add_channel_grad" }
-func (dropChannel) Diff(Nodes, *Node, *Node) (Nodes, error) { return firstOrder{}.Diff(nil, nil, nil) }
-func (o dropChannel) Infer(in []engine.Type) (engine.Type, error) {
-	return engine.Type{Dtype: in[0].Dtype, Shape: withLast(in[0].Shape, o.width)}, nil
-}
-
-func (o dropChannel) Run(out engine.Value, in []engine.Value) error {
-	if engine.IsF32(out) {
-		dropChannelRun[float32](o, out, in)
-	} else {
-		dropChannelRun[float64](o, out, in)
-	}
-	return nil
-}
-
-func dropChannelRun[F kernels.Float](o dropChannel, out engine.Value, in []engine.Value) {
-	x, y, d, e := engine.Floats[F](in[0]), engine.Floats[F](out), o.width/o.heads, lastOf(in[0].Shape())/o.heads
-	for i := range len(y) / d {
-		copy(y[i*d:][:d], x[i*e:])
-	}
 }

@@ -115,7 +115,7 @@ func ofSelection(op string) bool {
 
 // ofAttention tells which operations are those of attention itself, not the maps around it.
 func ofAttention(op string) bool {
-	for _, prefix := range []string{"attention", "attend", "ring", "merge", "mean_of_slots", "add_channel"} {
+	for _, prefix := range []string{"attention", "attend", "ring", "merge", "mean_of_slots", "add_channel", "channels"} {
 		if strings.HasPrefix(op, prefix) {
 			return true
 		}
