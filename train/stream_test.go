@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -18,7 +17,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"gorgonia.org/tensor"
 
-	"github.com/euryale-ml/euryale/checkpoints"
 	"github.com/euryale-ml/euryale/data"
 	"github.com/euryale-ml/euryale/internal/config"
 	"github.com/euryale-ml/euryale/models"
@@ -207,27 +205,8 @@ func TestStreamKill(t *testing.T) {
 	path := streamFiles(t, t.TempDir())["a.jsonl.gz"]
 	whole := t.TempDir()
 	finish(t, start(t, whole, job(path)), 0)
-	want := checkpoint(t, whole, 40)
 	for _, wait := range []time.Duration{0, 7, 31} {
-		dir := t.TempDir()
-		cmd := exec.Command(os.Args[0], "-test.run=^TestStreamKill$")
-		cmd.Env = append(os.Environ(), "EURYALE_TEST_STREAM_KILL="+dir, "EURYALE_TEST_STREAM="+path)
-		require.NoError(t, cmd.Start())
-		for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-			if all, _ := checkpoints.List(filepath.Join(dir, "checkpoints")); len(all) > 0 {
-				break
-			}
-		}
-		time.Sleep(wait * time.Millisecond)
-		require.NoError(t, cmd.Process.Kill())
-		_ = cmd.Wait()
-		r, err := Resume(dir, nil, Options{})
-		require.NoError(t, err)
-		finish(t, r, 0)
-		got := checkpoint(t, dir, 40)
-		require.Equal(t, want["model.safetensors"], got["model.safetensors"])
-		require.Equal(t, want["optimizer.safetensors"], got["optimizer.safetensors"])
-		require.Equal(t, losses(t, whole), losses(t, dir))
+		killAndResume(t, whole, "TestStreamKill", wait, "EURYALE_TEST_STREAM_KILL", "EURYALE_TEST_STREAM="+path)
 	}
 }
 

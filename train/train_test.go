@@ -152,28 +152,34 @@ func TestKill(t *testing.T) {
 	j.Train.SaveEvery = 1
 	whole := t.TempDir()
 	finish(t, start(t, whole, j), 0)
-	want := checkpoint(t, whole, 40)
 	for _, wait := range []time.Duration{0, 3, 11, 26, 41} {
-		dir := t.TempDir()
-		cmd := exec.Command(os.Args[0], "-test.run=^TestKill$")
-		cmd.Env = append(os.Environ(), "EURYALE_TEST_KILL="+dir)
-		require.NoError(t, cmd.Start())
-		for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-			if all, _ := checkpoints.List(filepath.Join(dir, "checkpoints")); len(all) > 0 {
-				break
-			}
-		}
-		time.Sleep(wait * time.Millisecond)
-		require.NoError(t, cmd.Process.Kill())
-		_ = cmd.Wait()
-		r, err := Resume(dir, nil, Options{})
-		require.NoError(t, err)
-		finish(t, r, 0)
-		got := checkpoint(t, dir, 40)
-		require.Equal(t, want["model.safetensors"], got["model.safetensors"])
-		require.Equal(t, want["optimizer.safetensors"], got["optimizer.safetensors"])
-		require.Equal(t, losses(t, whole), losses(t, dir))
+		killAndResume(t, whole, "TestKill", wait, "EURYALE_TEST_KILL")
 	}
+}
+
+// killAndResume runs a test of this binary as a program that trains in the folder that a variable names, kills it so many milliseconds after its first
+// checkpoint, and lets the run go on: it ends as the one in whole did, 40 steps without a stop.
+func killAndResume(t *testing.T, whole, test string, wait time.Duration, dirIn string, env ...string) {
+	t.Helper()
+	dir := t.TempDir()
+	cmd := exec.Command(os.Args[0], "-test.run=^"+test+"$")
+	cmd.Env = append(append(os.Environ(), dirIn+"="+dir), env...)
+	require.NoError(t, cmd.Start())
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if all, _ := checkpoints.List(filepath.Join(dir, "checkpoints")); len(all) > 0 {
+			break
+		}
+	}
+	time.Sleep(wait * time.Millisecond)
+	require.NoError(t, cmd.Process.Kill())
+	_ = cmd.Wait()
+	r, err := Resume(dir, nil, Options{})
+	require.NoError(t, err)
+	finish(t, r, 0)
+	want, got := checkpoint(t, whole, 40), checkpoint(t, dir, 40)
+	require.Equal(t, want["model.safetensors"], got["model.safetensors"])
+	require.Equal(t, want["optimizer.safetensors"], got["optimizer.safetensors"])
+	require.Equal(t, losses(t, whole), losses(t, dir))
 }
 
 // TestAccumulation: a step of two batches of two is a step of one batch of four, but for rounding.
